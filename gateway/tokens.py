@@ -1,0 +1,113 @@
+"""What a token is to the gateway: a key to look it up by, and the facts found there.
+
+A raw token never leaves the request it came in: everything else works on its
+``TokenKey``. Facts come from an RFC 7662 introspection document.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, NewType
+
+TokenKey = NewType("TokenKey", bytes)
+"""The SHA-256 digest of a token, 32 bytes."""
+
+
+def token_key(token: str | bytes) -> TokenKey:
+    """Return the key of a token; a ``str`` is taken as UTF-8."""
+    return TokenKey(sha256(token.encode() if isinstance(token, str) else token).digest())
+
+
+class MalformedFacts(ValueError):
+    """A store value that isn't an introspection document. The message never quotes the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a validation learned of a token (RFC 7662 §2.2). Facts are cached, never decisions.
+
+    ``exp`` is the instant, in seconds since the epoch, from which the token is no longer
+    good; ``None`` where the key manager gave none.
+    """
+
+    active: bool
+    client_id: str | None = None
+    sub: str | None = None
+    scopes: frozenset[str] = frozenset()
+    exp: float | None = None
+
+
+INACTIVE = Facts(active=False)
+"""The facts of a token that is unknown, revoked, expired, not yet valid, or not a bearer token."""
+
+
+@lru_cache(maxsize=4096)
+def split_scope(scope: str) -> frozenset[str]:
+    """Return the scope tokens of a space-separated scope (RFC 6749 §3.3)."""
+    return frozenset(scope.split())
+
+
+def parse_facts(document: bytes | str, *, now_at: float) -> Facts:
+    """Return the facts in an introspection document as they stand at ``now_at`` (epoch seconds).
+
+    Only ``active: true`` authorises (RFC 7662 §2.2), from ``nbf`` and until ``exp``. A token
+    that a bearer may not use alone is ``INACTIVE`` too: one whose ``token_type`` isn't
+    ``Bearer``, or that is bound to a key (``cnf``: RFC 7800, RFC 8705, RFC 9449), because the
+    gateway can't check the proof.
+
+    Raises:
+        MalformedFacts: the document isn't JSON, isn't an object, or has a member of a wrong type.
+    """
+    try:
+        members: Any = json.loads(document)
+    except (ValueError, RecursionError):
+        raise MalformedFacts("not JSON") from None
+    if not isinstance(members, dict):
+        raise MalformedFacts("not a JSON object")
+    active = members.get("active")
+    if not isinstance(active, bool):
+        raise MalformedFacts("active is not true or false")
+    client_id = _text(members, "client_id")
+    sub = _text(members, "sub")
+    scope = _text(members, "scope")
+    token_type = _text(members, "token_type")
+    exp = _instant(members, "exp")
+    nbf = _instant(members, "nbf")
+    if (
+        not active
+        or (exp is not None and exp <= now_at)
+        or (nbf is not None and nbf > now_at)
+        or (token_type is not None and token_type.lower() != "bearer")
+        or members.get("cnf") is not None
+    ):
+        return INACTIVE
+    return Facts(True, client_id, sub, split_scope(scope or ""), exp)
+
+
+def _text(members: dict[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, str):
+        raise MalformedFacts(f"{name} is not a string")
+    if value is not None and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise MalformedFacts(f"{name} is not Unicode text") from None
+    return value
+
+
+def _instant(members: dict[str, Any], name: str) -> float | None:
+    value = members.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MalformedFacts(f"{name} is not a number")
+    try:
+        instant = float(value)
+    except OverflowError:
+        raise MalformedFacts(f"{name} is out of range") from None
+    if not math.isfinite(instant):
+        raise MalformedFacts(f"{name} is not finite")
+    return instant
