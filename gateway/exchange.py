@@ -1,0 +1,199 @@
+"""One request and its answer: what the stages of the handler lane hand on to each other."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+
+from gateway.errors import ContentTooLarge, GatewayError, RequestTimeout
+from gateway.request_head import RequestHead
+from gateway.routes import Target
+
+Fields = list[tuple[bytes, bytes]]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# RFC 6749 §5.1 asks for both on the token endpoint, and no error of ours is worth caching.
+_NO_STORE = ((b"Cache-Control", b"no-store"), (b"Pragma", b"no-cache"))
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request under way.
+
+    ``request_id`` is the client's own or made here, ``peer`` the client's address,
+    ``wall_at`` when it began (epoch seconds). ``route`` and ``client_id`` are filled in as they
+    become known, for metrics and the access log; ``outcome`` at the end.
+    """
+
+    request: web.BaseRequest
+    request_id: bytes
+    peer: str | None
+    scheme: str
+    wall_at: float
+    head: RequestHead | None = None
+    target: Target | None = None
+    route: str = ""
+    client_id: str | None = None
+    outcome: str = ""
+    status: int = 0
+
+    @property
+    def date(self) -> bytes:
+        """The value of a ``Date`` field for the answer (RFC 9110 §6.6.1)."""
+        return formatdate(self.wall_at, usegmt=True).encode()
+
+
+class RequestBody:
+    """The content of a request, as it arrives: within its size, its pace, and only when wanted.
+
+    The first read answers ``Expect: 100-continue`` (RFC 9110 §10.1.1): by then whoever asked has
+    decided to take the content. ``fault`` is what went wrong on the client's side, because the
+    library that reads an iterator reports its failure as one of the upstream's connection.
+    """
+
+    def __init__(
+        self, request: web.BaseRequest, head: RequestHead, *, most: int, timeout_seconds: float
+    ) -> None:
+        self._request = request
+        self._head = head
+        self._most = most
+        self._timeout_seconds = timeout_seconds
+        self.fault: GatewayError | None = None
+
+    def check_length(self) -> None:
+        """Raise ``ContentTooLarge`` if the announced length is over the limit already."""
+        if (self._head.content_length or 0) > self._most or (self._head.chunked and not self._most):
+            raise ContentTooLarge("The request body is too large.")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the content as it comes.
+
+        Raises:
+            ContentTooLarge: it turned out larger than ``most`` bytes.
+            RequestTimeout: nothing came for ``timeout_seconds``.
+        """
+        if self._head.expects_continue and self._request.transport is not None:
+            self._request.transport.write(_CONTINUE)
+        read = 0
+        while True:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    chunk = await self._request.content.readany()
+            except TimeoutError:
+                self.fault = RequestTimeout("The request body did not arrive in time.")
+                raise self.fault from None
+            if not chunk:
+                return
+            read += len(chunk)
+            if read > self._most:
+                self.fault = ContentTooLarge("The request body is too large.")
+                raise self.fault
+            yield chunk
+
+    async def read(self) -> bytes:
+        """Return all of the content; raises as ``chunks`` does."""
+        self.check_length()
+        return b"".join([chunk async for chunk in self.chunks()])
+
+
+class RelayedResponse(web.StreamResponse):
+    """An answer whose header section goes out byte for byte as given.
+
+    aiohttp's own adds ``Server`` and ``Content-Type`` and drops bytes that aren't UTF-8.
+    ``content_length`` is that of the message's own header section, ``None`` where it has none.
+    Where ``body`` is given it is the whole content; otherwise content is written as it comes.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        fields: Fields,
+        *,
+        content_length: int | None = None,
+        body: bytes | None = None,
+    ) -> None:
+        super().__init__(status=status, reason=reason)
+        self.fields = fields
+        self._declared = len(body) if body is not None else content_length
+        self._whole_body = body
+
+    async def _prepare_headers(self) -> None:
+        request, writer = self._started()
+        if self._keep_alive is None:
+            self._keep_alive = request.keep_alive
+        bodiless = self.status == 204 or self.status < 200
+        if self._declared is not None and not bodiless:
+            self.fields.append((b"Content-Length", str(self._declared).encode()))
+            writer.length = self._declared
+        elif not self._must_be_empty_body:
+            # Content of unknown length: chunked where that is known, else until the end (RFC
+            # 9112 §6.3).
+            if request.version >= HttpVersion11:
+                self.fields.append((b"Transfer-Encoding", b"chunked"))
+                writer.enable_chunking()
+            else:
+                self._keep_alive = False
+        if not self._keep_alive:
+            self.fields.append((b"Connection", b"close"))
+        elif request.version == HttpVersion10:
+            self.fields.append((b"Connection", b"keep-alive"))
+
+    async def _write_headers(self) -> None:
+        request, writer = self._started()
+        version = request.version
+        line = f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}\r\n"
+        head = line.encode("latin-1", "replace")
+        head += b"".join(b"%b: %b\r\n" % field for field in self.fields) + b"\r\n"
+        # Where aiohttp's writer keeps a header section until the first content goes out with it.
+        writer._headers_buf = head  # type: ignore[attr-defined]  # noqa: SLF001
+        writer._headers_written = False  # type: ignore[attr-defined]  # noqa: SLF001
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Send what is left of the content, and end the message."""
+        if self._whole_body and not self._must_be_empty_body:
+            data, self._whole_body = self._whole_body, None
+        await super().write_eof(data)
+
+    def send_head(self) -> None:
+        """Send the header section now, ahead of any content."""
+        if self._payload_writer is not None:
+            self._payload_writer.send_headers()
+
+    def _started(self) -> tuple[web.BaseRequest, AbstractStreamWriter]:
+        assert self._req is not None
+        assert self._payload_writer is not None
+        return self._req, self._payload_writer
+
+
+def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
+    """Return the one form that every error of the gateway itself takes.
+
+    JSON with ``error`` and ``error_description`` as in RFC 6749 §5.2, and the request id.
+    """
+    request_id = exchange.request_id.decode("ascii")
+    body = json.dumps(
+        {
+            "error": error.code,
+            "error_description": error.description,
+            "request_id": request_id,
+        }
+    ).encode()
+    fields: Fields = [(b"Content-Type", b"application/json"), *_NO_STORE]
+    fields += [(name.encode(), value.encode()) for name, value in error.headers]
+    fields += [(b"Date", exchange.date), (b"X-Request-ID", exchange.request_id)]
+    response = RelayedResponse(error.status, reason_phrase(error.status), fields, body=body)
+    head = exchange.head
+    if error.close or (head is not None and head.expects_continue):
+        # Nobody knows whether content follows that was never asked for (RFC 9110 §10.1.1).
+        response.force_close()
+    return response
+
+
+def reason_phrase(status: int) -> str:
+    """Return the phrase for a status line."""
+    return web.Response(status=status).reason

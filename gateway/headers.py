@@ -1,0 +1,190 @@
+"""What crosses the proxy in each direction, and what must not.
+
+Pure: no I/O, no asyncio, no aiohttp. Everything works on raw header pairs, so names keep their
+spelling, values their bytes, and fields their order.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from urllib.parse import quote
+
+from gateway.bearer import scheme
+from gateway.request_head import HOP_BY_HOP, RawHeaders, RequestHead, connection_options
+from gateway.settings import Proxy
+from gateway.tokens import Facts
+
+Fields = list[tuple[bytes, bytes]]
+
+# What Connection can't nominate away: without these the receiver would judge another message
+# than the gateway did (Traefik's CVE-2024-45410).
+_NOT_NOMINABLE = frozenset(
+    {
+        b"authorization",
+        b"cache-control",
+        b"content-length",
+        b"content-type",
+        b"cookie",
+        b"date",
+        b"host",
+        b"set-cookie",
+        b"via",
+        b"www-authenticate",
+    }
+)
+# Other spellings of "the client is at" and of "the path is", which backends may believe.
+_FORWARDING = frozenset({b"forwarded", b"true-client-ip", b"x-client-ip", b"x-real-ip"})
+_FORWARDING_PREFIX = b"x-forwarded-"
+_PATH_OVERRIDES = frozenset({b"x-original-uri", b"x-original-url", b"x-rewrite-url"})
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderPolicy:
+    """The settings that decide what crosses."""
+
+    trusted_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    identity_prefix: bytes = b"X-Token-"
+    forward_authorization: bool = False
+    preserve_host: bool = True
+    via: bytes = b"gateway"
+
+    @classmethod
+    def from_settings(cls, proxy: Proxy) -> "HeaderPolicy":
+        """Build the policy that settings describe."""
+        return cls(
+            trusted_networks=tuple(ip_network(network) for network in proxy.trusted_proxies),
+            identity_prefix=proxy.identity_prefix.encode(),
+            forward_authorization=proxy.forward_authorization,
+            preserve_host=proxy.preserve_host,
+            via=proxy.via.encode(),
+        )
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether forwarding headers from this address are believed."""
+        if not self.trusted_networks or peer is None:
+            return False
+        address = ip_address(peer.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        return any((mapped or address) in network for network in self.trusted_networks)
+
+
+def upstream_request(
+    head: RequestHead,
+    *,
+    policy: HeaderPolicy,
+    peer: str | None,
+    scheme_name: str,
+    request_id: bytes,
+    facts: Facts | None,
+) -> Fields:
+    """Return the header section for the backend.
+
+    ``peer`` is the client's address, ``scheme_name`` how it came ("http" or "https"), ``facts``
+    those of its token, ``None`` on a public route. There is no Host where the upstream's own is
+    to be used.
+    """
+    fields: Fields = []
+    if policy.preserve_host and head.host is not None:
+        fields.append((b"Host", head.host))
+    identity = _normal(policy.identity_prefix)
+    fields += [
+        (name, value)
+        for lower, name, value in head.fields
+        if _crosses(_normal(lower), identity)
+        and (lower not in head.nominated or lower in _NOT_NOMINABLE)
+        and (
+            lower != b"authorization"
+            or policy.forward_authorization
+            or (facts is None and scheme(value) != b"bearer")
+        )
+    ]
+    fields += _forwarding(head, policy.trusts(peer), peer, scheme_name)
+    fields.append((b"Via", b"1.1 " + policy.via))
+    fields.append((b"X-Request-ID", request_id))
+    if facts is not None:
+        fields += identity_headers(facts, policy.identity_prefix)
+    return fields
+
+
+def _normal(name: bytes) -> bytes:
+    # CGI, WSGI and their heirs take "-" and "_" in names for the same.
+    return name.lower().replace(b"_", b"-")
+
+
+def _crosses(normal: bytes, identity: bytes) -> bool:
+    return not (normal.startswith(identity) or normal in _PATH_OVERRIDES or _is_forwarding(normal))
+
+
+def _is_forwarding(normal: bytes) -> bool:
+    return normal.startswith(_FORWARDING_PREFIX) or normal in _FORWARDING
+
+
+def _forwarding(head: RequestHead, trusted: bool, peer: str | None, scheme_name: str) -> Fields:
+    """Return the fields that tell where the request came from: a trusted peer's, and our own."""
+    given = [field for field in head.fields if trusted and _is_forwarding(field[0])]
+    names = {lower for lower, _, _ in given}
+    hops = [value for lower, _, value in given if lower == b"x-forwarded-for"]
+    if peer is not None:
+        hops.append(peer.encode())
+    fields = [(name, value) for lower, name, value in given if lower != b"x-forwarded-for"]
+    if hops:
+        fields.append((b"X-Forwarded-For", b", ".join(hops)))
+    if b"x-forwarded-proto" not in names:
+        fields.append((b"X-Forwarded-Proto", scheme_name.encode()))
+    if b"x-forwarded-host" not in names and head.host:
+        fields.append((b"X-Forwarded-Host", head.host))
+    return fields
+
+
+def identity_headers(facts: Facts, prefix: bytes) -> Fields:
+    """Return the fields that tell a backend who calls.
+
+    Bytes outside visible ASCII are percent-encoded as UTF-8, and so is ``%``: whatever a key
+    manager put into a document stays one value of one field.
+    """
+    fields = []
+    if facts.client_id is not None:
+        fields.append((prefix + b"Client-Id", _field_value(facts.client_id)))
+    if facts.sub is not None:
+        fields.append((prefix + b"Subject", _field_value(facts.sub)))
+    if facts.scopes:
+        fields.append((prefix + b"Scope", b" ".join(sorted(map(_field_value, facts.scopes)))))
+    return fields
+
+
+_VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+
+
+def _field_value(text: str) -> bytes:
+    return quote(text, safe=_VISIBLE).encode()
+
+
+_REPLACED = frozenset({b"content-length", b"x-request-id"})
+
+
+def client_response(headers: RawHeaders, *, request_id: bytes, date: bytes) -> Fields:
+    """Return the header section for the client, without what frames the message.
+
+    ``date`` is added where the backend sent none (RFC 9110 §6.6.1).
+    """
+    nominated = connection_options(
+        [value for name, value in headers if name.lower() == b"connection"]
+    )
+    dropped = HOP_BY_HOP | _REPLACED | (nominated - _NOT_NOMINABLE)
+    fields = [(name, value) for name, value in headers if name.lower() not in dropped]
+    if not any(name.lower() == b"date" for name, _ in fields):
+        fields.append((b"Date", date))
+    fields.append((b"X-Request-ID", request_id))
+    return fields
+
+
+def one_spelling(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """Return the fields as text, each name spelt as where it first appears.
+
+    aiohttp's ClientSession loses fields whose names differ in case only.
+    """
+    spellings: dict[bytes, str] = {}
+    return [
+        (spellings.setdefault(name.lower(), name.decode("ascii")), value.decode("ascii"))
+        for name, value in headers
+    ]

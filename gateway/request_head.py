@@ -1,0 +1,191 @@
+"""A request's header section, inspected: what it says, once it can only be said one way.
+
+Pure: no I/O, no asyncio, no aiohttp. Works on raw header pairs.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.errors import BadRequest, ExpectationFailed, HeadersTooLarge
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Fields for one connection only (RFC 9110 §7.6.1), and Proxy-Connection, which never was one."""
+
+_LOOKED_AT = frozenset(
+    {
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-request-id",
+    }
+)
+_ENDS_HERE = HOP_BY_HOP | {b"expect", b"host", b"x-request-id"}
+
+_NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_BAD_IN_VALUE = re.compile(rb"[^\t\x20-\x7e]")
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What a header section says.
+
+    ``fields`` are (name in lower case, name, value), without the hop-by-hop ones and those that
+    have an attribute of their own here. ``nominated`` are the names in ``Connection``, in lower
+    case. ``content_length`` is ``None`` without a body of known length; ``chunked`` tells of one
+    of unknown length. ``request_id`` is the client's, if it gave a sane one.
+    """
+
+    fields: tuple[tuple[bytes, bytes, bytes], ...] = ()
+    authorizations: Sequence[bytes] = ()
+    nominated: frozenset[bytes] = frozenset()
+    host: bytes | None = None
+    content_length: int | None = None
+    chunked: bool = False
+    expects_continue: bool = False
+    upgrade: bytes | None = None
+    request_id: bytes | None = None
+
+    @property
+    def has_body(self) -> bool:
+        """Whether content follows the header section."""
+        return self.chunked or bool(self.content_length)
+
+
+@dataclass(slots=True)
+class _Collected:
+    fields: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    looked_at: dict[bytes, list[bytes]] = field(default_factory=dict)
+
+
+def inspect_request(
+    headers: RawHeaders,
+    *,
+    http_1_1: bool,
+    max_bytes: int = 16 * 1024,
+    underscores: str = "refuse",
+) -> RequestHead:
+    """Return what the header section of a request says.
+
+    ``underscores`` says what becomes of names that have one: "refuse", "drop" or "allow".
+
+    Raises:
+        HeadersTooLarge: it has more than ``max_bytes``.
+        BadRequest: it could be understood in more than one way (RFC 9112 §2.2, §3.2, §5.1, §6.1).
+        ExpectationFailed: it expects something other than ``100-continue`` (RFC 9110 §10.1.1).
+    """
+    collected = _collect(headers, max_bytes, underscores)
+    looked_at = collected.looked_at
+    nominated = connection_options(looked_at.get(b"connection", ()))
+    length, chunked = _framing(
+        looked_at.get(b"content-length", []),
+        looked_at.get(b"transfer-encoding", []),
+        http_1_1=http_1_1,
+    )
+    return RequestHead(
+        fields=tuple(collected.fields),
+        authorizations=looked_at.get(b"authorization", ()),
+        nominated=nominated,
+        host=_host(looked_at.get(b"host", []), http_1_1=http_1_1),
+        content_length=length,
+        chunked=chunked,
+        expects_continue=_expects_continue(looked_at.get(b"expect", []), http_1_1=http_1_1),
+        upgrade=_upgrade(looked_at.get(b"upgrade", []), nominated, http_1_1=http_1_1),
+        request_id=_request_id(looked_at.get(b"x-request-id", [])),
+    )
+
+
+def connection_options(values: Sequence[bytes]) -> frozenset[bytes]:
+    """Return the options in the values of ``Connection``, in lower case (RFC 9110 §7.6.1)."""
+    return frozenset(
+        option.strip().lower() for value in values for option in value.split(b",") if option.strip()
+    )
+
+
+def _collect(headers: RawHeaders, max_bytes: int, underscores: str) -> _Collected:
+    collected = _Collected()
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value) + 4  # the colon, the space, CR and LF
+        if size > max_bytes:
+            raise HeadersTooLarge("The header section is too large.")
+        if not _NAME.fullmatch(name) or _BAD_IN_VALUE.search(value):
+            raise BadRequest("A header has bytes that are not allowed.")
+        lower = name.lower()
+        if b"_" in lower and underscores != "allow":
+            if underscores == "refuse":
+                raise BadRequest("A header name has an underscore.")
+            continue
+        if lower in _LOOKED_AT:
+            collected.looked_at.setdefault(lower, []).append(value)
+        if lower not in _ENDS_HERE:
+            collected.fields.append((lower, name, value))
+    return collected
+
+
+def _host(hosts: list[bytes], *, http_1_1: bool) -> bytes | None:
+    if len(hosts) > 1 or (http_1_1 and not hosts):
+        raise BadRequest("Exactly one Host field is needed.")
+    if not hosts:
+        return None
+    if hosts[0] and not _HOST.fullmatch(hosts[0]):
+        raise BadRequest("The Host field is malformed.")
+    return hosts[0]
+
+
+def _framing(
+    lengths: list[bytes], codings: list[bytes], *, http_1_1: bool
+) -> tuple[int | None, bool]:
+    # What two parsers could frame differently is smuggling: refused, not repaired.
+    if codings:
+        if not http_1_1 or lengths or codings != [b"chunked"]:
+            raise BadRequest("The only transfer coding taken is chunked, on HTTP/1.1.")
+        return None, True
+    if not lengths:
+        return None, False
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+        raise BadRequest("The Content-Length field is malformed.")
+    return int(lengths[0]), False
+
+
+def _expects_continue(expectations: list[bytes], *, http_1_1: bool) -> bool:
+    if not expectations or not http_1_1:  # HTTP/1.0 has none (RFC 9110 §10.1.1)
+        return False
+    if [value.lower() for value in expectations] != [b"100-continue"]:
+        raise ExpectationFailed("Only 100-continue can be expected.")
+    return True
+
+
+def _upgrade(
+    protocols: list[bytes], nominated: frozenset[bytes], *, http_1_1: bool
+) -> bytes | None:
+    if not http_1_1 or b"upgrade" not in nominated or len(protocols) != 1:
+        return None
+    return protocols[0].strip().lower()
+
+
+def _request_id(request_ids: list[bytes]) -> bytes | None:
+    if len(request_ids) == 1 and _REQUEST_ID.fullmatch(request_ids[0]):
+        return request_ids[0]
+    return None

