@@ -1,6 +1,8 @@
 """Typed settings: file < environment < flags."""
 
-from gateway.settings.model import (
+from gateway.settings.model import Settings
+from gateway.settings.render import changed_settings, render_settings
+from gateway.settings.sections import (
     Admin,
     Cache,
     KeyManager,
@@ -9,9 +11,9 @@ from gateway.settings.model import (
     Logging,
     Proxy,
     RouteSettings,
-    Settings,
     Store,
 )
+from gateway.settings.sources import load_admin, load_settings
 
 __all__ = [
     "Admin",
@@ -24,4 +26,8 @@ __all__ = [
     "RouteSettings",
     "Settings",
     "Store",
+    "changed_settings",
+    "load_admin",
+    "load_settings",
+    "render_settings",
 ]

@@ -1,262 +1,22 @@
-"""The settings: every one is a field here, with its default and its meaning.
+"""All settings as one: their sections, and what must hold between these."""
 
-``config/gateway.toml`` lists them all. Instances are immutable: a reload builds new ones.
-"""
+from collections.abc import Iterator
 
-from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Literal
+from pydantic import model_validator
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-
-from gateway.settings.types import (
-    Count,
-    Duration,
-    HeaderName,
-    HttpUrl,
-    Method,
-    Network,
-    Port,
-    PositiveDuration,
-    Quotable,
-    ScopeToken,
-    Size,
-    UrlPath,
+from gateway.settings.sections import (
+    Admin,
+    Cache,
+    KeyManager,
+    Limits,
+    Listen,
+    Logging,
+    Proxy,
+    RouteSettings,
+    Section,
+    Store,
 )
-
-
-def _minutes(count: float) -> timedelta:
-    return timedelta(minutes=count)
-
-
-def _seconds(count: float) -> timedelta:
-    return timedelta(seconds=count)
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
-
-
-class Listen(Section):
-    """Where clients connect."""
-
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: Port = Field(8080, description="Port; 0 takes a free one.")
-    tls_port: Port | None = Field(
-        None,
-        description="A second port, for TLS. Without it and with a certificate, port speaks TLS.",
-    )
-    tls_certificate: Path | None = Field(None, description="PEM file: certificate and chain.")
-    tls_key: Path | None = Field(None, description="PEM file: private key.")
-    backlog: Count = Field(1024, description="Connections that may wait to be accepted.")
-    drain_grace: Duration = Field(
-        _seconds(5),
-        description="After SIGTERM, how long to go on accepting while readiness fails.",
-    )
-    drain_timeout: PositiveDuration = Field(
-        _seconds(30),
-        description="After that, how long requests in flight may take to finish.",
-    )
-
-    @model_validator(mode="after")
-    def _tls_is_whole(self) -> "Listen":
-        if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("tls_certificate and tls_key are allowed only together")
-        if self.tls_port is not None and self.tls_certificate is None:
-            raise ValueError("tls_port is allowed only with tls_certificate and tls_key")
-        if self.tls_port is not None and self.tls_port == self.port != 0:
-            raise ValueError("tls_port is allowed only where it differs from port")
-        return self
-
-
-class Admin(Section):
-    """The second port: health and metrics. Keep it away from clients."""
-
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: Port = Field(9090, description="Port; 0 takes a free one.")
-
-
-class KeyManager(Section):
-    """The OAuth 2.0 authorization server to which /token and /revoke are forwarded."""
-
-    url: HttpUrl | None = Field(
-        None,
-        description="Base URL; /token and /revoke are appended. Without it neither is served.",
-    )
-    token_path: UrlPath = Field("/token", description="Where clients find the token endpoint.")
-    revoke_path: UrlPath = Field(
-        "/revoke", description="Where clients find the revocation endpoint."
-    )
-    token_url: HttpUrl | None = Field(
-        None, description="The token endpoint, if it isn't url/token."
-    )
-    revoke_url: HttpUrl | None = Field(
-        None, description="The revocation endpoint, if it isn't url/revoke."
-    )
-    connect_timeout: PositiveDuration = Field(_seconds(5), description="Longest time to connect.")
-    read_timeout: PositiveDuration = Field(
-        _seconds(30), description="Longest time to wait for the answer."
-    )
-    ca_file: Path | None = Field(
-        None, description="PEM file with the authorities to trust instead of the system's."
-    )
-    record_tokens: bool = Field(
-        True,
-        description="Write the access tokens that pass through /token into the store. "
-        "Off for a key manager that writes the store itself.",
-    )
-    default_expires_in: PositiveDuration = Field(
-        _minutes(60), description="Life of a token issued without expires_in."
-    )
-
-    @property
-    def token_endpoint(self) -> str | None:
-        """The URL that token requests are forwarded to."""
-        return self.token_url or (self.url and f"{self.url}/token")
-
-    @property
-    def revoke_endpoint(self) -> str | None:
-        """The URL that revocations are forwarded to."""
-        return self.revoke_url or (self.url and f"{self.url}/revoke")
-
-    @model_validator(mode="after")
-    def _paths_differ(self) -> "KeyManager":
-        if self.token_path == self.revoke_path:
-            raise ValueError("token_path and revoke_path are allowed only where they differ")
-        return self
-
-
-class Store(Section):
-    """The token store: what is true now."""
-
-    url: SecretStr = Field(
-        SecretStr("redis://127.0.0.1:6379/0"),
-        description="redis://, rediss://, unix://, redis+sentinel://host,host/service/db, "
-        "redis+cluster://host,host (rediss+… with TLS), or memory://.",
-    )
-    username: str | None = Field(None, description="Redis user, where the URL has none.")
-    password: SecretStr | None = Field(None, description="Redis password, where the URL has none.")
-    ca_file: Path | None = Field(
-        None, description="PEM file with the authorities to trust for TLS."
-    )
-    key_prefix: str = Field("token:", description="What stands before the digest in a key.")
-    connect_timeout: PositiveDuration = Field(_seconds(1), description="Longest time to connect.")
-    timeout: PositiveDuration = Field(
-        timedelta(milliseconds=500), description="Longest time that a request waits for the store."
-    )
-    max_connections: Count = Field(32, description="Connections to each Redis server.")
-    max_batch: Count = Field(128, description="Most tokens looked up by one command.")
-
-
-class Cache(Section):
-    """How long the gateway relies on what it knows. This is the revocation window."""
-
-    max_age: Duration = Field(
-        _minutes(15),
-        description="How old a token's facts may be, counted from their validation. A revoked "
-        "token is accepted no longer than this.",
-    )
-    negative_max_age: Duration = Field(
-        _seconds(1), description="How long an unknown token stays unknown without asking again."
-    )
-    stale_if_error: Duration = Field(
-        _seconds(0),
-        description="While the store is down, how much longer facts may serve (RFC 5861). "
-        "It widens the window by as much.",
-    )
-    max_entries: Count = Field(100_000, description="Tokens in the cache.")
-    negative_max_entries: Count = Field(10_000, description="Unknown tokens in their own cache.")
-
-
-class RouteSettings(Section):
-    """A part of the path space, where it goes, and what it takes to get there."""
-
-    path: UrlPath = Field(description="Prefix, at a segment boundary; the longest one wins.")
-    upstream: HttpUrl = Field(description="Base URL of the backend.")
-    name: str | None = Field(
-        None, min_length=1, description="Label in metrics and logs; the path by default."
-    )
-    scopes: tuple[ScopeToken, ...] = Field(
-        (), description="Scopes that a token must have, all of them."
-    )
-    methods: tuple[Method, ...] = Field(
-        (), description="Methods that the route takes; all when empty."
-    )
-    max_age: Duration | None = Field(
-        None, description='Tightens cache.max_age here. "0s" asks the store every time.'
-    )
-    strip_prefix: bool = Field(False, description="Forward the path without the prefix.")
-    public: bool = Field(False, description="No token needed, and none looked at.")
-
-    @model_validator(mode="after")
-    def _public_asks_nothing(self) -> "RouteSettings":
-        if self.public and (self.scopes or self.max_age is not None):
-            raise ValueError("scopes and max_age are allowed only where public is false")
-        return self
-
-
-class Proxy(Section):
-    """What crosses the gateway, and how."""
-
-    trusted_proxies: tuple[Network, ...] = Field(
-        (), description="Networks whose X-Forwarded-* headers are kept and appended to."
-    )
-    identity_prefix: HeaderName = Field(
-        "X-Token-",
-        min_length=1,
-        description="Headers for the backend: <prefix>Client-Id, <prefix>Subject, <prefix>Scope. "
-        "A client's own headers with this prefix never reach it.",
-    )
-    forward_authorization: bool = Field(False, description="Let the backend see the bearer token.")
-    preserve_host: bool = Field(True, description="Forward the client's Host, not the upstream's.")
-    headers_with_underscores: Literal["refuse", "drop", "allow"] = Field(
-        "refuse",
-        description="What to do with header names like X_Forwarded_For, which many backends "
-        "take for X-Forwarded-For.",
-    )
-    realm: Quotable = Field("gateway", description="The realm in WWW-Authenticate challenges.")
-    via: HeaderName = Field("gateway", description="The gateway's name in Via headers.")
-    ca_file: Path | None = Field(
-        None, description="PEM file with the authorities to trust for https upstreams."
-    )
-
-
-class Limits(Section):
-    """How much, how long, how many."""
-
-    body: Size = Field(10 * 2**20, description="Largest request body. 0B refuses any body.")
-    headers: Annotated[Size, Field(ge=1024)] = Field(
-        16 * 2**10, description="Largest header section, request line included."
-    )
-    header_timeout: PositiveDuration = Field(
-        _seconds(10), description="Longest time for a header section to arrive."
-    )
-    body_timeout: PositiveDuration = Field(
-        _seconds(30), description="Longest silence within a request body."
-    )
-    idle_timeout: PositiveDuration = Field(
-        _seconds(75), description="How long an idle keep-alive connection stays open."
-    )
-    connect_timeout: PositiveDuration = Field(
-        _seconds(5), description="Longest time to connect to an upstream."
-    )
-    read_timeout: PositiveDuration = Field(
-        _seconds(60), description="Longest silence of an upstream, before and within its answer."
-    )
-    connections: Count = Field(10_000, description="Client connections at a time.")
-    upstream_connections: Count = Field(
-        1_000, description="Connections to all upstreams at a time."
-    )
-
-
-class Logging(Section):
-    """What is logged, on standard error."""
-
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least.")
-    format: Literal["json", "console"] = Field("json", description="json, or console for people.")
-    access_log: bool = Field(True, description="A line for each request.")
+from gateway.settings.types import Conflict, Place, format_duration
 
 
 class Settings(Section):
@@ -273,16 +33,42 @@ class Settings(Section):
     logging: Logging = Logging()
 
     @model_validator(mode="after")
-    def _routes_are_distinct(self) -> "Settings":
-        seen: dict[str, set[str]] = {}
+    def _fit_together(self) -> "Settings":
+        faults = [*self._ports_clash(), *self._routes_clash(), *self._windows_widen()]
+        if faults:
+            raise Conflict(*faults)
+        return self
+
+    def _ports_clash(self) -> Iterator[tuple[Place, str]]:
+        hosts = {self.listen.host, self.admin.host}
+        everywhere = hosts & {"0.0.0.0", "::"}  # noqa: S104 (compared, not bound)
+        taken = {self.listen.port, self.listen.tls_port} - {0}
+        if self.admin.port in taken and (len(hosts) == 1 or everywhere):
+            yield ("admin", "port"), "another port than those of listen is allowed"
+
+    def _routes_clash(self) -> Iterator[tuple[Place, str]]:
+        methods_by_path: dict[str, set[str]] = {}
+        path_by_label: dict[str, str] = {}
+        endpoints = {
+            self.key_manager.token_endpoint and self.key_manager.token_path: "token_path",
+            self.key_manager.revoke_endpoint and self.key_manager.revoke_path: "revoke_path",
+        }
         for index, route in enumerate(self.routes):
             path = route.path.rstrip("/") or "/"
             methods = set(route.methods) or {"*"}
-            taken = seen.setdefault(path, set())
+            taken = methods_by_path.setdefault(path, set())
             if taken and (taken & methods or "*" in taken | methods):
-                raise ValueError(
-                    f"routes[{index}].path: {route.path!r} is allowed twice only with "
-                    "distinct methods"
-                )
+                yield ("routes", index, "path"), "allowed twice only with distinct methods"
             taken |= methods
-        return self
+            if path_by_label.setdefault(route.label, path) != path:
+                at = "name" if route.name else "path"
+                yield ("routes", index, at), "a name that no other route has is allowed"
+            if path in endpoints:
+                yield ("routes", index, "path"), f"key_manager.{endpoints[path]} has this path"
+
+    def _windows_widen(self) -> Iterator[tuple[Place, str]]:
+        most = self.cache.max_age
+        for index, route in enumerate(self.routes):
+            if route.max_age is not None and route.max_age > most:
+                allowed = f"at most cache.max_age, {format_duration(most)}, is allowed"
+                yield ("routes", index, "max_age"), f"{allowed}: a route can only tighten it"

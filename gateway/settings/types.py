@@ -1,33 +1,66 @@
-"""What settings are made of: durations, sizes, paths, URLs, names.
+"""What settings are made of: numbers, durations, sizes, paths, URLs, names.
 
-Each parser raises ``ValueError`` with a sentence that says what is allowed.
+Each parser raises ``ValueError`` with a sentence that says what is allowed. None takes a
+string for a number: a settings file has both, and what the environment says is converted
+before it gets here (``fields.py``).
 """
 
 import ipaddress
 import re
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, StrictBool
+
+from gateway.settings.store_url import parse_store_url
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?")
+_MOST = 2**31 - 1  # what C calls an int: the largest number that sockets and pools take
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
+Place = tuple[str | int, ...]
+"""The way down to a value, such as ``("routes", 0, "path")``."""
+
+
+class Conflict(ValueError):
+    """Settings that are right alone and wrong together.
+
+    ``faults`` has, for each, its place, counted from the model that raises this, and what is
+    allowed.
+    """
+
+    def __init__(self, *faults: tuple[Place, str]) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, at))}: {text}" for at, text in faults))
+        self.faults = faults
+
+
 def parse_duration(value: Any) -> timedelta:
-    """Return the duration written as ``"250ms"``, ``"15m"`` or ``"1h30m"``."""
-    if isinstance(value, timedelta):
+    """Return the duration written as ``"250ms"``, ``"15m"`` or ``"1h30m"``.
+
+    Raises:
+        ValueError: it isn't written so, or isn't a whole number of milliseconds.
+    """
+    if isinstance(value, timedelta) and value >= timedelta(0):
         return value
     if isinstance(value, str):
         parts = _DURATION.findall(value)
-        if parts and "".join(number + unit for number, unit in parts) == value:
-            return timedelta(seconds=sum(float(n) * _DURATION_UNITS[u] for n, u in parts))
+        milliseconds = sum(float(n) * _DURATION_UNITS[u] * 1000 for n, u in parts)
+        if (
+            parts
+            and "".join(number + unit for number, unit in parts) == value
+            and abs(milliseconds - round(milliseconds)) < 1e-6
+            and milliseconds < _DURATION_UNITS["d"] * 1000 * 36_525
+        ):
+            return timedelta(milliseconds=round(milliseconds))
     raise ValueError('a duration such as "250ms", "15m" or "1h30m" is allowed')
 
 
@@ -42,7 +75,7 @@ def format_duration(value: timedelta) -> str:
 
 def parse_size(value: Any) -> int:
     """Return the bytes in a size written as ``"16KiB"`` or ``"10MiB"``."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         return int(match[1]) * _SIZE_UNITS[match[2] or ""]
@@ -55,6 +88,30 @@ def format_size(value: int) -> str:
         if value and value % _SIZE_UNITS[unit] == 0:
             return f"{value // _SIZE_UNITS[unit]}{unit}"
     return f"{value}B"
+
+
+def _whole_number(least: int, most: int, what: str) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise ValueError(f"{what} from {least} to {most} is allowed")
+        return value
+
+    return check
+
+
+def _at_least(size: int) -> Callable[[int], int]:
+    def check(value: int) -> int:
+        if value < size:
+            raise ValueError(f"{format_size(size)} or more is allowed")
+        return value
+
+    return check
+
+
+def _file(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("the path of a file is allowed")
+    return Path(value)
 
 
 def _positive(value: timedelta) -> timedelta:
@@ -79,7 +136,7 @@ def _http_url(value: str) -> str:
         valid = valid and (parts.port is None or parts.port > 0)
     except ValueError:
         valid = False
-    if not valid or "?" in value or "#" in value or "@" in value or re.search(r"\s", value):
+    if not valid or set("?#@\\") & set(value) or not re.fullmatch(r"[\x21-\x7e]+", value):
         raise ValueError(
             "a URL such as http://127.0.0.1:9000/base is allowed, without query or user"
         )
@@ -110,11 +167,18 @@ def _quotable(value: str) -> str:
     return value
 
 
+def _store_url(value: SecretStr) -> SecretStr:
+    parse_store_url(value.get_secret_value())
+    return value
+
+
 def _network(value: str) -> str:
     try:
         return str(ipaddress.ip_network(value))
     except ValueError:
-        raise ValueError('an address or network such as "10.0.0.0/8" is allowed') from None
+        raise ValueError(
+            'an address or network such as "10.0.0.0/8" is allowed, no host bits set'
+        ) from None
 
 
 Duration = Annotated[
@@ -123,11 +187,13 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
 ]
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
-Size = Annotated[
-    int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str), Field(ge=0)
-]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, return_type=str)]
+HeaderSize = Annotated[Size, AfterValidator(_at_least(1024))]
+Port = Annotated[int, BeforeValidator(_whole_number(0, 65535, "a port number"))]
+Count = Annotated[int, BeforeValidator(_whole_number(1, _MOST, "a whole number"))]
+Flag = StrictBool
+Filename = Annotated[Path, BeforeValidator(_file)]
+StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 UrlPath = Annotated[str, AfterValidator(_absolute_path)]
 Method = Annotated[str, AfterValidator(_method)]

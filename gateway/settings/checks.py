@@ -1,0 +1,55 @@
+"""What can be wrong with settings beyond themselves: files, and nothing to serve."""
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from gateway.settings.faults import fault, origin_of
+from gateway.settings.model import Settings
+
+
+def missing_parts(settings: Settings) -> Iterator[str]:
+    """Yield a fault when there is nothing to serve."""
+    key_manager = settings.key_manager
+    if not settings.routes and not (key_manager.token_endpoint or key_manager.revoke_endpoint):
+        yield "routes = [] (default): at least one route, or key_manager.url, is needed"
+
+
+def unusable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+    """Yield a fault for each file that can't be read or isn't what its setting takes."""
+    certificate, key = settings.listen.tls_certificate, settings.listen.tls_key
+    authorities = "a PEM file with certificates is allowed"
+    pair = "a PEM certificate is allowed, with its own key, unencrypted, in listen.tls_key"
+    checks: list[tuple[tuple[str, str], Path | None, Callable[[Path], object], str]] = [
+        (("listen", "tls_key"), key, lambda _: None, ""),
+        (("listen", "tls_certificate"), certificate, lambda file: _load_pair(file, key), pair),
+        (("key_manager", "ca_file"), settings.key_manager.ca_file, _load_authorities, authorities),
+        (("store", "ca_file"), settings.store.ca_file, _load_authorities, authorities),
+        (("proxy", "ca_file"), settings.proxy.ca_file, _load_authorities, authorities),
+    ]
+    for path, file, load, allowed in checks:
+        if file is None:
+            continue
+        origin = origin_of(path, origins)
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            reason = (error.strerror or "unknown error").lower()
+            yield fault(path, str(file), origin, f"a file that can be read is allowed; {reason}")
+            continue
+        try:
+            load(file)
+        except (ssl.SSLError, ValueError):
+            yield fault(path, str(file), origin, allowed)
+        except OSError:
+            continue  # the key can't be read: its own fault says so
+
+
+def _load_pair(certificate: Path, key: Path | None) -> None:
+    # The password callback keeps OpenSSL from asking on the terminal.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key, password=lambda: b"")
+
+
+def _load_authorities(file: Path) -> None:
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)

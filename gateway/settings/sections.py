@@ -1,0 +1,291 @@
+"""The sections of the settings: every setting is a field here, with its default and meaning.
+
+``config/gateway.toml`` lists them all. Instances are immutable: a reload builds new ones.
+Long, because it is the one list of them.
+"""
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from gateway.settings.store_url import parse_store_url
+from gateway.settings.types import (
+    Conflict,
+    Count,
+    Duration,
+    Filename,
+    Flag,
+    HeaderName,
+    HeaderSize,
+    HttpUrl,
+    Method,
+    Network,
+    Place,
+    Port,
+    PositiveDuration,
+    Quotable,
+    ScopeToken,
+    Size,
+    StoreUrl,
+    UrlPath,
+)
+
+
+def _minutes(count: float) -> timedelta:
+    return timedelta(minutes=count)
+
+
+def _seconds(count: float) -> timedelta:
+    return timedelta(seconds=count)
+
+
+class Section(BaseModel):
+    """A table of the settings file."""
+
+    # A fault's report is ours (faults.py): pydantic's own would quote secrets.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Listen(Section):
+    """Where clients connect."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(8080, description="Port; 0 takes a free one.")
+    tls_port: Port | None = Field(
+        None,
+        description="A second port, for TLS. Without it and with a certificate, port speaks TLS.",
+    )
+    tls_certificate: Filename | None = Field(None, description="PEM file: certificate and chain.")
+    tls_key: Filename | None = Field(None, description="PEM file: private key.")
+    backlog: Count = Field(1024, description="Connections that may wait to be accepted.")
+    drain_grace: Duration = Field(
+        _seconds(5),
+        description="After SIGTERM, how long to go on accepting while readiness fails.",
+    )
+    drain_timeout: PositiveDuration = Field(
+        _seconds(30),
+        description="After that, how long requests in flight may take to finish.",
+    )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "Listen":
+        if self.tls_certificate is not None and self.tls_key is None:
+            raise Conflict((("tls_certificate",), "allowed only together with listen.tls_key"))
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise Conflict((("tls_key",), "allowed only together with listen.tls_certificate"))
+        if self.tls_port is not None and self.tls_certificate is None:
+            needed = "listen.tls_certificate and listen.tls_key"
+            raise Conflict((("tls_port",), f"allowed only together with {needed}"))
+        if self.tls_port is not None and self.tls_port == self.port != 0:
+            raise Conflict((("tls_port",), "another port than listen.port is allowed"))
+        return self
+
+
+class Admin(Section):
+    """The second port: health and metrics. Keep it away from clients."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: Port = Field(9090, description="Port; 0 takes a free one.")
+
+
+class KeyManager(Section):
+    """The OAuth 2.0 authorization server to which /token and /revoke are forwarded."""
+
+    url: HttpUrl | None = Field(
+        None,
+        description="Base URL; /token and /revoke are appended. Without it neither is served.",
+    )
+    token_path: UrlPath = Field("/token", description="Where clients find the token endpoint.")
+    revoke_path: UrlPath = Field(
+        "/revoke", description="Where clients find the revocation endpoint."
+    )
+    token_url: HttpUrl | None = Field(
+        None, description="The token endpoint, if it isn't url/token."
+    )
+    revoke_url: HttpUrl | None = Field(
+        None, description="The revocation endpoint, if it isn't url/revoke."
+    )
+    connect_timeout: PositiveDuration = Field(_seconds(5), description="Longest time to connect.")
+    read_timeout: PositiveDuration = Field(
+        _seconds(30), description="Longest time to wait for the answer."
+    )
+    ca_file: Filename | None = Field(
+        None, description="PEM file with the authorities to trust instead of the system's."
+    )
+    record_tokens: Flag = Field(
+        True,
+        description="Write the access tokens that pass through /token into the store. "
+        "Off for a key manager that writes the store itself.",
+    )
+    default_expires_in: PositiveDuration = Field(
+        _minutes(60), description="Life of a token issued without expires_in."
+    )
+
+    @property
+    def token_endpoint(self) -> str | None:
+        """The URL that token requests are forwarded to."""
+        return self.token_url or (self.url and f"{self.url}/token")
+
+    @property
+    def revoke_endpoint(self) -> str | None:
+        """The URL that revocations are forwarded to."""
+        return self.revoke_url or (self.url and f"{self.url}/revoke")
+
+    @model_validator(mode="after")
+    def _paths_differ(self) -> "KeyManager":
+        if self.token_path == self.revoke_path:
+            raise Conflict((("revoke_path",), "another path than token_path is allowed"))
+        return self
+
+
+class Store(Section):
+    """The token store: what is true now."""
+
+    url: StoreUrl = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="redis://, rediss://, unix://, redis+sentinel://host,host/service/db, "
+        "redis+cluster://host,host (rediss+… with TLS), or memory://.",
+    )
+    username: str | None = Field(None, description="Redis user, where the URL has none.")
+    password: SecretStr | None = Field(None, description="Redis password, where the URL has none.")
+    ca_file: Filename | None = Field(
+        None, description="PEM file with the authorities to trust for TLS."
+    )
+    key_prefix: str = Field("token:", description="What stands before the digest in a key.")
+    connect_timeout: PositiveDuration = Field(_seconds(1), description="Longest time to connect.")
+    timeout: PositiveDuration = Field(
+        timedelta(milliseconds=500), description="Longest time that a request waits for the store."
+    )
+    max_connections: Count = Field(32, description="Connections to each Redis server.")
+    max_batch: Count = Field(128, description="Most tokens looked up by one command.")
+
+    @model_validator(mode="after")
+    def _url_agrees(self) -> "Store":
+        url = parse_store_url(self.url.get_secret_value())
+        faults: list[tuple[Place, str]] = []
+        if self.username is not None and url.username is not None:
+            faults.append((("username",), "allowed only where store.url has no user"))
+        if self.password is not None and url.password is not None:
+            faults.append((("password",), "allowed only where store.url has no password"))
+        if self.ca_file is not None and not url.tls:
+            faults.append((("ca_file",), "allowed only where store.url is one with TLS (rediss)"))
+        if faults:
+            raise Conflict(*faults)
+        return self
+
+
+class Cache(Section):
+    """How long the gateway relies on what it knows. This is the revocation window."""
+
+    max_age: Duration = Field(
+        _minutes(15),
+        description="How old a token's facts may be, counted from their validation. A revoked "
+        "token is accepted no longer than this.",
+    )
+    negative_max_age: Duration = Field(
+        _seconds(1), description="How long an unknown token stays unknown without asking again."
+    )
+    stale_if_error: Duration = Field(
+        _seconds(0),
+        description="While the store is down, how much longer facts may serve (RFC 5861). "
+        "It widens the window by as much.",
+    )
+    max_entries: Count = Field(100_000, description="Tokens in the cache.")
+    negative_max_entries: Count = Field(10_000, description="Unknown tokens in their own cache.")
+
+
+class RouteSettings(Section):
+    """A part of the path space, where it goes, and what it takes to get there."""
+
+    path: UrlPath = Field(description="Prefix, at a segment boundary; the longest one wins.")
+    upstream: HttpUrl = Field(description="Base URL of the backend.")
+    name: str | None = Field(
+        None, min_length=1, description="Label in metrics and logs; the path by default."
+    )
+    scopes: tuple[ScopeToken, ...] = Field(
+        (), description="Scopes that a token must have, all of them."
+    )
+    methods: tuple[Method, ...] = Field(
+        (), description="Methods that the route takes; all when empty."
+    )
+    max_age: Duration | None = Field(
+        None, description='Tightens cache.max_age here. "0s" asks the store every time.'
+    )
+    strip_prefix: Flag = Field(False, description="Forward the path without the prefix.")
+    public: Flag = Field(False, description="No token needed, and none looked at.")
+
+    @model_validator(mode="after")
+    def _public_asks_nothing(self) -> "RouteSettings":
+        if self.public and self.scopes:
+            raise Conflict((("scopes",), "allowed only where public is false"))
+        if self.public and self.max_age is not None:
+            raise Conflict((("max_age",), "allowed only where public is false"))
+        return self
+
+    @property
+    def label(self) -> str:
+        """What metrics and logs call the route."""
+        return self.name or self.path
+
+
+class Proxy(Section):
+    """What crosses the gateway, and how."""
+
+    trusted_proxies: tuple[Network, ...] = Field(
+        (), description="Networks whose X-Forwarded-* headers are kept and appended to."
+    )
+    identity_prefix: HeaderName = Field(
+        "X-Token-",
+        min_length=1,
+        description="Headers for the backend: <prefix>Client-Id, <prefix>Subject, <prefix>Scope. "
+        "A client's own headers with this prefix never reach it.",
+    )
+    forward_authorization: Flag = Field(False, description="Let the backend see the bearer token.")
+    preserve_host: Flag = Field(True, description="Forward the client's Host, not the upstream's.")
+    headers_with_underscores: Literal["refuse", "drop", "allow"] = Field(
+        "refuse",
+        description="What to do with header names like X_Forwarded_For, which many backends "
+        "take for X-Forwarded-For.",
+    )
+    realm: Quotable = Field("gateway", description="The realm in WWW-Authenticate challenges.")
+    via: HeaderName = Field("gateway", description="The gateway's name in Via headers.")
+    ca_file: Filename | None = Field(
+        None, description="PEM file with the authorities to trust for https upstreams."
+    )
+
+
+class Limits(Section):
+    """How much, how long, how many."""
+
+    body: Size = Field(10 * 2**20, description="Largest request body. 0B refuses any body.")
+    headers: HeaderSize = Field(
+        16 * 2**10, description="Largest header section, request line included."
+    )
+    header_timeout: PositiveDuration = Field(
+        _seconds(10), description="Longest time for a header section to arrive."
+    )
+    body_timeout: PositiveDuration = Field(
+        _seconds(30), description="Longest silence within a request body."
+    )
+    idle_timeout: PositiveDuration = Field(
+        _seconds(75), description="How long an idle keep-alive connection stays open."
+    )
+    connect_timeout: PositiveDuration = Field(
+        _seconds(5), description="Longest time to connect to an upstream."
+    )
+    read_timeout: PositiveDuration = Field(
+        _seconds(60), description="Longest silence of an upstream, before and within its answer."
+    )
+    connections: Count = Field(10_000, description="Client connections at a time.")
+    upstream_connections: Count = Field(
+        1_000, description="Connections to all upstreams at a time."
+    )
+
+
+class Logging(Section):
+    """What is logged, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least.")
+    format: Literal["json", "console"] = Field("json", description="json, or console for people.")
+    access_log: Flag = Field(True, description="A line for each request.")
