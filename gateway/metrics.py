@@ -1,0 +1,201 @@
+"""What is counted, for Prometheus.
+
+Whoever counts sees a method named after the event, never the client library. No label ever
+holds a token, a token key or anything else that a client can make up.
+"""
+
+import platform
+from collections.abc import Callable
+
+import aiohttp
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from gateway import __version__
+
+_DURATION_BUCKETS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The gateway's counters, in a registry of their own."""
+
+    content_type = CONTENT_TYPE_LATEST
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "gateway_requests",
+            "Requests by route and outcome.",
+            ["route", "outcome"],
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "gateway_request_duration_seconds",
+            "From the header section to the end of the answer.",
+            ["route"],
+            buckets=_DURATION_BUCKETS,
+            registry=registry,
+        )
+        self._in_progress = Gauge(
+            "gateway_requests_in_progress", "Requests under way.", registry=registry
+        )
+        self._connections = Gauge(
+            "gateway_connections", "Client connections open.", registry=registry
+        )
+        lookups = Counter(
+            "gateway_cache_requests",
+            "Validations by what the cache knew: hit, negative_hit or miss.",
+            ["result"],
+            registry=registry,
+        )
+        self._hit = lookups.labels("hit")
+        self._negative_hit = lookups.labels("negative_hit")
+        self._miss = lookups.labels("miss")
+        self._served_stale = Counter(
+            "gateway_cache_served_stale",
+            "Validations by facts beyond their max age, while the store was down.",
+            registry=registry,
+        )
+        self._entries = Gauge(
+            "gateway_cache_entries", "Tokens in each cache.", ["cache"], registry=registry
+        )
+        self._evictions = Gauge(
+            "gateway_cache_evictions",
+            "Tokens that have left each cache to make room.",
+            ["cache"],
+            registry=registry,
+        )
+        self._looked_up = Counter(
+            "gateway_store_lookups", "Tokens looked up in the store.", registry=registry
+        )
+        self._batch_size = Histogram(
+            "gateway_store_batch_size",
+            "Tokens in each lookup command.",
+            buckets=_BATCH_BUCKETS,
+            registry=registry,
+        )
+        self._store_duration = Histogram(
+            "gateway_store_lookup_duration_seconds",
+            "Time that each lookup command took.",
+            buckets=_DURATION_BUCKETS,
+            registry=registry,
+        )
+        self._store_failures = Counter(
+            "gateway_store_failures",
+            "Commands that the store didn't answer in time, or refused.",
+            ["command"],
+            registry=registry,
+        )
+        self._malformed = Counter(
+            "gateway_store_malformed_documents",
+            "Values in the store that aren't introspection documents.",
+            registry=registry,
+        )
+        self._upstream_failures = Counter(
+            "gateway_upstream_failures",
+            "Upstream calls that failed, by route and outcome.",
+            ["route", "outcome"],
+            registry=registry,
+        )
+        self._upstream_retries = Counter(
+            "gateway_upstream_retries",
+            "Requests sent again because an idle connection had closed.",
+            ["route"],
+            registry=registry,
+        )
+        self._recorded = Counter(
+            "gateway_tokens_recorded",
+            "Access tokens seen at the token endpoint, by whether the store has them.",
+            ["result"],
+            registry=registry,
+        )
+        self._revoked = Counter(
+            "gateway_tokens_revoked",
+            "Tokens removed from the store by a revocation through this gateway.",
+            registry=registry,
+        )
+        Info("gateway_build", "What is running.", registry=registry).info(
+            {
+                "version": __version__,
+                "python": platform.python_version(),
+                "aiohttp": aiohttp.__version__,
+            }
+        )
+
+    def render(self) -> bytes:
+        """Return all metrics in the Prometheus text format."""
+        return generate_latest(self._registry)
+
+    def watch_cache(
+        self, name: str, entries: Callable[[], int], evictions: Callable[[], int]
+    ) -> None:
+        """Show the size of a cache and how much it has evicted, whenever metrics are read."""
+        self._entries.labels(name).set_function(entries)
+        self._evictions.labels(name).set_function(evictions)
+
+    def request_started(self) -> None:
+        """A request's header section is here."""
+        self._in_progress.inc()
+
+    def request_ended(self, route: str, outcome: str, seconds: float) -> None:
+        """A request was answered, or given up, ``seconds`` after it started."""
+        self._in_progress.dec()
+        self._requests.labels(route, outcome).inc()
+        self._duration.labels(route).observe(seconds)
+
+    def connection_opened(self) -> None:
+        """A client connected."""
+        self._connections.inc()
+
+    def connection_closed(self) -> None:
+        """A client's connection is gone."""
+        self._connections.dec()
+
+    def cache_hit(self) -> None:
+        """Facts were found young enough."""
+        self._hit.inc()
+
+    def cache_negative_hit(self) -> None:
+        """The token was known to be no good."""
+        self._negative_hit.inc()
+
+    def cache_miss(self) -> None:
+        """The store has to be asked."""
+        self._miss.inc()
+
+    def served_stale(self) -> None:
+        """Facts older than max age were relied on, because the store is down."""
+        self._served_stale.inc()
+
+    def store_batch(self, size: int, seconds: float) -> None:
+        """A command brought ``size`` answers in ``seconds``."""
+        self._looked_up.inc(size)
+        self._batch_size.observe(size)
+        self._store_duration.observe(seconds)
+
+    def store_failure(self, command: str = "lookup") -> None:
+        """A command failed: "lookup", "record" or "revoke"."""
+        self._store_failures.labels(command).inc()
+
+    def malformed_document(self) -> None:
+        """A value in the store isn't an introspection document."""
+        self._malformed.inc()
+
+    def upstream_failed(self, route: str, outcome: str) -> None:
+        """An upstream was unreachable, late, or made no sense."""
+        self._upstream_failures.labels(route, outcome).inc()
+
+    def upstream_retried(self, route: str) -> None:
+        """A request was sent again on another connection."""
+        self._upstream_retries.labels(route).inc()
+
+    def token_recorded(self, result: str) -> None:
+        """An access token passed the token endpoint: "stored", "retried", "lost" or "unreadable"."""
+        self._recorded.labels(result).inc()
+
+    def tokens_revoked(self, count: int) -> None:
+        """A revocation removed ``count`` tokens from the store."""
+        self._revoked.inc(count)
