@@ -193,7 +193,7 @@ class Metrics:
         self._upstream_retries.labels(route).inc()
 
     def token_recorded(self, result: str) -> None:
-        """An access token passed the token endpoint: "stored", "retried", "lost" or "unreadable"."""
+        """A token passed the token endpoint: "stored", "retried", "lost" or "unreadable"."""
         self._recorded.labels(result).inc()
 
     def tokens_revoked(self, count: int) -> None:
