@@ -28,7 +28,9 @@ def holds(manifest: str, excerpt: str) -> bool:
     )
 
 
-@pytest.mark.parametrize(("language", "excerpt"), EXCERPTS)
+@pytest.mark.parametrize(
+    ("language", "excerpt"), EXCERPTS, ids=[text.splitlines()[0] for _, text in EXCERPTS]
+)
 def test_an_excerpt_is_in_a_manifest(language: str, excerpt: str) -> None:
     """What the page shows of the manifests stands in one of them, line by line."""
     assert any(holds(manifest, excerpt) for manifest in MANIFESTS[language])

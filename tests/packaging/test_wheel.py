@@ -17,7 +17,10 @@ CONTEXT = ("gateway", "pyproject.toml", "README.md", "LICENSE")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
-    """The project's wheel, built by the Dockerfile's command from what the Dockerfile copies."""
+    """The project's wheel, built by the Dockerfile's command from what the Dockerfile copies.
+
+    And from a test, which a build outside of a container would find there too.
+    """
     context = tmp_path_factory.mktemp("context")
     for name in CONTEXT:
         source = ROOT / name
@@ -25,6 +28,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
             shutil.copytree(source, context / name)
         else:
             shutil.copy(source, context / name)
+    (context / "tests").mkdir()
+    (context / "tests" / "test_stray.py").touch()
     subprocess.run(
         [TOOLS / "hatchling", "build", "--target", "wheel", "--directory", "dist"],
         cwd=context,
