@@ -26,7 +26,8 @@ class Exchange:
 
     ``request_id`` is the client's own or made here, ``peer`` the client's address,
     ``wall_at`` when it began (epoch seconds). ``route`` and ``client_id`` are filled in as they
-    become known, for metrics and the access log; ``outcome`` at the end.
+    become known, for metrics and the access log; ``outcome`` at the end. ``closes`` asks for the
+    connection to be closed after the answer, because the gateway is stopping.
     """
 
     request: web.BaseRequest
@@ -40,6 +41,7 @@ class Exchange:
     client_id: str | None = None
     outcome: str = ""
     status: int = 0
+    closes: bool = False
 
     @property
     def date(self) -> bytes:
@@ -188,7 +190,7 @@ def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
     fields += [(b"Date", exchange.date), (b"X-Request-ID", exchange.request_id)]
     response = RelayedResponse(error.status, reason_phrase(error.status), fields, body=body)
     head = exchange.head
-    if error.close or (head is not None and head.expects_continue):
+    if error.close or exchange.closes or (head is not None and head.expects_continue):
         # Nobody knows whether content follows that was never asked for (RFC 9110 §10.1.1).
         response.force_close()
     return response

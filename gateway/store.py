@@ -12,10 +12,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from gateway.errors import StoreUnavailable
+from gateway import settings
+from gateway.errors import SettingsError, StoreUnavailable
+from gateway.settings.store_url import StoreUrl, parse_store_url
 from gateway.tokens import TokenKey
 
 log = structlog.stdlib.get_logger(__name__)
@@ -32,11 +37,17 @@ class TokenStore:
     """
 
     def __init__(
-        self, client: Client, *, key_prefix: str = "token:", timeout_seconds: float = 0.5
+        self,
+        client: Client,
+        *,
+        key_prefix: str = "token:",
+        timeout_seconds: float = 0.5,
+        sentinels: Sequence[Redis] = (),
     ) -> None:
         self.key_prefix = key_prefix
         self.timeout_seconds = timeout_seconds
         self._client = client
+        self._sentinels = sentinels
         self._reachable = True
 
     def name(self, key: TokenKey) -> str:
@@ -77,7 +88,8 @@ class TokenStore:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        for client in (self._client, *self._sentinels):
+            await client.aclose()
 
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
@@ -97,3 +109,87 @@ class TokenStore:
         elif error is not None and self._reachable:
             log.warning("token store unreachable", error=type(error).__name__)
         self._reachable = error is None
+
+
+def open_store(store: settings.Store) -> TokenStore:
+    """Return the token store that settings describe; it connects when first used.
+
+    Raises:
+        SettingsError: ``memory://`` without the ``demo`` extra.
+    """
+    url = parse_store_url(store.url.get_secret_value())
+    options = _client_options(url, store)
+    sentinels: Sequence[Redis] = ()
+    client: Client
+    if url.kind == "memory":
+        client = _open_memory()
+    elif url.kind == "cluster":
+        nodes = [ClusterNode(host, port) for host, port in url.nodes]
+        client = RedisCluster(startup_nodes=nodes, max_connections=store.max_connections, **options)
+    elif url.kind == "sentinel":
+        client, sentinels = _open_by_sentinel(url, options, store.max_connections)
+    else:
+        client = _open_one(url, options, store)
+    return TokenStore(
+        client,
+        key_prefix=store.key_prefix,
+        timeout_seconds=store.timeout.total_seconds(),
+        sentinels=sentinels,
+    )
+
+
+def _open_memory() -> Redis:
+    try:
+        import fakeredis  # noqa: PLC0415 -- an extra
+    except ImportError:
+        raise SettingsError(
+            "store.url: memory:// needs the extra: pip install 'revocation-gateway[demo]'"
+        ) from None
+    return fakeredis.FakeAsyncRedis()
+
+
+def _client_options(url: StoreUrl, store: settings.Store) -> dict[str, Any]:
+    password = store.password.get_secret_value() if store.password is not None else None
+    options: dict[str, Any] = {
+        "username": url.username or store.username,
+        "password": url.password or password,
+        "socket_timeout": store.timeout.total_seconds(),
+        "socket_connect_timeout": store.connect_timeout.total_seconds(),
+        # One more try, at once: a pooled connection may have died since it was used last. What is
+        # slow is not tried again, and every call has a time-out of its own over all of it.
+        "retry": Retry(NoBackoff(), 1),
+        "protocol": 2,
+        "client_name": "revocation-gateway",
+    }
+    if url.tls:
+        options |= {"ssl": True, "ssl_ca_certs": store.ca_file and str(store.ca_file)}
+    return options
+
+
+def _open_by_sentinel(
+    url: StoreUrl, options: dict[str, Any], max_connections: int
+) -> tuple[Redis, Sequence[Redis]]:
+    # User and password are the servers'; Sentinels are asked without.
+    asking = {name: options[name] for name in options if name.startswith(("socket_", "ssl", "ret"))}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        url.nodes, sentinel_kwargs=asking, db=url.database, **options
+    )
+    client: Redis = sentinel.master_for(url.service, max_connections=max_connections)
+    return client, sentinel.sentinels
+
+
+def _open_one(url: StoreUrl, options: dict[str, Any], store: settings.Store) -> Redis:
+    place: dict[str, Any] = {"unix_socket_path": url.socket}
+    if url.kind != "unix":
+        ((host, port),) = url.nodes
+        place = {"host": host, "port": port}
+    # Redis() makes a pool that refuses beyond its limit; this one lets a call wait for its turn.
+    pool = Redis(db=url.database, **place, **options).connection_pool
+    return Redis.from_pool(
+        BlockingConnectionPool(
+            connection_class=pool.connection_class,
+            max_connections=store.max_connections,
+            timeout=store.timeout.total_seconds(),
+            **pool.connection_kwargs,
+        )
+    )

@@ -1,0 +1,1 @@
+"""The second port: what operators and orchestrators ask."""

@@ -1,0 +1,1 @@
+"""The traffic port: from a connection to a backend and back."""

@@ -1,0 +1,190 @@
+"""The path of a request through the handler lane: route, bearer, validator, headers, proxy."""
+
+import secrets
+from collections.abc import Awaitable
+from typing import Protocol
+
+import structlog
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+from gateway.bearer import authorize, credentials
+from gateway.clock import Clock
+from gateway.errors import BadRequest, GatewayError
+from gateway.exchange import Exchange, RelayedResponse, error_response
+from gateway.metrics import Metrics
+from gateway.proxy.http import HttpProxy
+from gateway.proxy.websocket import WebSocketProxy
+from gateway.request_head import inspect_request
+from gateway.routes import Routes, parse_target
+from gateway.tokens import token_key
+from gateway.validator import Validator
+
+log = structlog.stdlib.get_logger(__name__)
+access_log = structlog.stdlib.get_logger("gateway.access")
+
+_SERVED_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+
+
+class OAuthAnswers(Protocol):
+    """What the pipeline needs of ``oauth.OAuthEndpoints``."""
+
+    def endpoint(self, path: str) -> str | None:
+        """Return which endpoint has this path, if one does."""
+        ...
+
+    def answer(self, endpoint: str, exchange: Exchange) -> Awaitable[RelayedResponse]:
+        """Forward a request to the key manager."""
+        ...
+
+
+class Pipeline:
+    """Answers requests, each in stages; what a stage refuses is rendered and counted here."""
+
+    def __init__(
+        self,
+        *,
+        routes: Routes,
+        validator: Validator,
+        http: HttpProxy,
+        websocket: WebSocketProxy,
+        oauth: OAuthAnswers | None,
+        metrics: Metrics,
+        clock: Clock,
+        realm: str,
+        max_header_bytes: int,
+        underscores: str,
+        access_log_enabled: bool,
+    ) -> None:
+        self._routes = routes
+        self._validator = validator
+        self._http = http
+        self._websocket = websocket
+        self._oauth = oauth
+        self._metrics = metrics
+        self._clock = clock
+        self._realm = realm
+        self._max_header_bytes = max_header_bytes
+        self._underscores = underscores
+        self._access_log_enabled = access_log_enabled
+        self.draining = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request; the handler of the traffic port."""
+        exchange = self._begin(request)
+        started = self._clock.monotonic()
+        self._metrics.request_started()
+        try:
+            response = await self._answer_or_refuse(exchange)
+            exchange.status = response.status
+        except BaseException:
+            # The client went away: its connection broke, or aiohttp cancelled this task for it.
+            exchange.outcome = exchange.outcome or "client_gone"
+            exchange.status = exchange.status or 499
+            raise
+        else:
+            return response
+        finally:
+            seconds = self._clock.monotonic() - started
+            self._metrics.request_ended(exchange.route, exchange.outcome, seconds)
+            if self._access_log_enabled:
+                self._log_access(exchange, seconds)
+
+    def refuse(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
+        """Answer what never was a request."""
+        exchange = self._begin(request)
+        exchange.outcome, exchange.status = error.outcome, error.status
+        self._metrics.request_started()
+        self._metrics.request_ended("", error.outcome, 0.0)
+        if self._access_log_enabled:
+            self._log_access(exchange, 0.0)
+        return error_response(error, exchange)
+
+    async def _answer_or_refuse(self, exchange: Exchange) -> web.StreamResponse:
+        try:
+            return await self._answer(exchange)
+        except GatewayError as error:
+            exchange.outcome = error.outcome
+            if error.outcome.startswith("upstream_"):
+                self._metrics.upstream_failed(exchange.route, error.outcome)
+            return error_response(error, exchange)
+        except ConnectionError:
+            raise
+        except Exception:
+            log.exception("internal error", request_id=exchange.request_id.decode())
+            if exchange.request.writer.output_size:
+                # Part of an answer is out: it must not look whole.
+                exchange.outcome = "server_error"
+                raise ConnectionResetError("internal error within an answer") from None
+            fault = GatewayError("Internal error.")
+            fault.close = True
+            exchange.outcome = fault.outcome
+            return error_response(fault, exchange)
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        request = exchange.request
+        if request.version not in {HttpVersion10, HttpVersion11}:
+            raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+        exchange.head = head = inspect_request(
+            request.raw_headers,
+            http_1_1=request.version == HttpVersion11,
+            max_bytes=self._max_header_bytes,
+            underscores=self._underscores,
+        )
+        if head.request_id is not None:
+            exchange.request_id = head.request_id
+        if request.method == "OPTIONS" and request.raw_path == "*":
+            return self._answer_asterisk(exchange)
+        exchange.target = target = parse_target(request.method, request.raw_path)
+        endpoint = self._oauth.endpoint(target.judged) if self._oauth else None
+        if self._oauth is not None and endpoint is not None:
+            exchange.route = endpoint
+            response = await self._oauth.answer(endpoint, exchange)
+            exchange.outcome = exchange.outcome or "proxied"
+            return response
+        route = self._routes.match(request.method, target.judged)
+        exchange.route = route.name
+        facts = None
+        if not route.public:
+            token = credentials(head.authorizations, target.query, realm=self._realm)
+            facts = await self._validator.validate(token_key(token), route.max_age_seconds)
+            exchange.client_id = facts.client_id
+            authorize(facts, route.scopes, realm=self._realm)
+        if head.upgrade == b"websocket" and request.method == "GET":
+            return await self._websocket.forward(exchange, route, facts)
+        return await self._http.forward(exchange, route, facts)
+
+    def _answer_asterisk(self, exchange: Exchange) -> RelayedResponse:
+        # About the gateway as a whole (RFC 9110 §9.3.7).
+        exchange.outcome = "answered"
+        fields = [
+            (b"Allow", _SERVED_METHODS.encode()),
+            (b"Date", exchange.date),
+            (b"X-Request-ID", exchange.request_id),
+        ]
+        return RelayedResponse(200, "OK", fields, body=b"")
+
+    def _begin(self, request: web.BaseRequest) -> Exchange:
+        return Exchange(
+            request=request,
+            request_id=secrets.token_hex(16).encode(),
+            peer=request.remote,
+            scheme="https" if request.secure else "http",
+            wall_at=self._clock.wall(),
+            closes=self.draining,
+        )
+
+    def _log_access(self, exchange: Exchange, seconds: float) -> None:
+        # Without the query, which may hold what its sender shouldn't have put there.
+        access_log.info(
+            "request",
+            request_id=exchange.request_id.decode("ascii"),
+            peer=exchange.peer,
+            method=exchange.request.method if exchange.target else None,
+            path=exchange.target.path if exchange.target else None,
+            status=exchange.status,
+            route=exchange.route,
+            outcome=exchange.outcome,
+            client_id=exchange.client_id,
+            duration_ms=round(seconds * 1000, 3),
+            bytes_sent=exchange.request.writer.output_size,
+        )
