@@ -185,6 +185,7 @@ def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
             "request_id": request_id,
         }
     ).encode()
+    body += b"\n"  # for those who read it in a terminal
     fields: Fields = [(b"Content-Type", b"application/json"), *_NO_STORE]
     fields += [(name.encode(), value.encode()) for name, value in error.headers]
     fields += [(b"Date", exchange.date), (b"X-Request-ID", exchange.request_id)]

@@ -86,6 +86,7 @@ class Validator:
         if facts is not None:
             return facts
         self._metrics.cache_miss()
+        max_age_seconds = min(max_age_seconds, self._cache.max_age_seconds)
         try:
             return await self._lookups.find(key, max_age_seconds)
         except StoreUnavailable:

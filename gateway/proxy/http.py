@@ -1,8 +1,9 @@
 """One request to a backend, and its answer back, streamed both ways."""
 
+import asyncio
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 import structlog
@@ -56,12 +57,14 @@ class HttpProxy:
         metrics: Metrics,
         max_body: int,
         body_timeout_seconds: float,
+        write_timeout_seconds: float,
     ) -> None:
         self._session = session
         self._policy = policy
         self._metrics = metrics
         self._max_body = max_body
         self._body_timeout_seconds = body_timeout_seconds
+        self._write_timeout_seconds = write_timeout_seconds
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
@@ -155,12 +158,15 @@ class HttpProxy:
             except _UPSTREAM_FAULTS as error:
                 # The client must not take half an answer for a whole one (RFC 9112 §8).
                 self._note_abort(exchange, body, error)
-                if exchange.request.transport is not None:
-                    exchange.request.transport.abort()
-                raise ConnectionResetError("the upstream failed within its answer") from None
+                _abort(exchange, "the upstream failed within its answer")
             if not chunk:
                 break
-            await response.write(chunk)
+            try:
+                async with asyncio.timeout(self._write_timeout_seconds):
+                    await response.write(chunk)
+            except TimeoutError:
+                exchange.outcome = "client_stalled"
+                _abort(exchange, "the client left the answer unread")
         await response.write_eof()
         exchange.outcome = "proxied"
         return response
@@ -174,6 +180,13 @@ class HttpProxy:
         log.warning(
             "upstream failed within its answer", route=exchange.route, error=type(error).__name__
         )
+
+
+def _abort(exchange: Exchange, why: str) -> NoReturn:
+    """Cut the client's connection off, so that nobody takes what was sent for the whole."""
+    if exchange.request.transport is not None:
+        exchange.request.transport.abort()
+    raise ConnectionResetError(why) from None
 
 
 def _content_length(upstream: ClientResponse) -> int | None:

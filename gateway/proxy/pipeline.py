@@ -76,6 +76,8 @@ class Pipeline:
         try:
             response = await self._answer_or_refuse(exchange)
             exchange.status = response.status
+            await response.prepare(request)
+            await response.write_eof()
         except BaseException:
             # The client went away: its connection broke, or aiohttp cancelled this task for it.
             exchange.outcome = exchange.outcome or "client_gone"
@@ -127,7 +129,7 @@ class Pipeline:
         exchange.head = head = inspect_request(
             request.raw_headers,
             http_1_1=request.version == HttpVersion11,
-            max_bytes=self._max_header_bytes,
+            max_bytes=self._max_header_bytes - len(request.raw_path),
             underscores=self._underscores,
         )
         if head.request_id is not None:

@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, TooManyConnections
 from gateway.metrics import Metrics
+from gateway.settings import Limits
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -49,26 +50,35 @@ class GatewayServer(web.Server):
         refuse: Refusal,
         *,
         metrics: Metrics,
-        max_connections: int,
-        max_header_bytes: int,
-        header_timeout_seconds: float,
-        idle_timeout_seconds: float,
+        limits: Limits,
     ) -> None:
         super().__init__(
             handler,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
-            keepalive_timeout=idle_timeout_seconds,
             lingering_time=_LINGER_SECONDS,
-            max_line_size=max_header_bytes,
-            max_field_size=max_header_bytes,
         )
         self.refuse = refuse
         self.metrics = metrics
-        self.max_connections = max_connections
-        self.header_timeout_seconds = header_timeout_seconds
+        self.apply(limits)
         self.open_connections = 0
+
+    def apply(self, limits: Limits) -> None:
+        """Hold connections to these limits; those already open keep some of their old ones."""
+        self.max_connections = limits.connections
+        self.header_timeout_seconds = limits.header_timeout.total_seconds()
+        self._kwargs |= {
+            "keepalive_timeout": limits.idle_timeout.total_seconds(),
+            "max_line_size": limits.headers,
+            "max_field_size": limits.headers,
+        }
+
+    def close_idle(self) -> None:
+        """Close the connections on which nothing is under way."""
+        for connection in self.connections:
+            if isinstance(connection, GatewayConnection):
+                connection.close_if_idle()
 
     def __call__(self) -> "GatewayConnection":
         """Return the protocol of a new connection (asyncio's protocol factory)."""
@@ -120,6 +130,11 @@ class GatewayConnection(RequestHandler):
                 )
         else:
             self._stop_header_timer()
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request is under way, or beginning."""
+        if self._awaits_header() and self._header_deadline is None:
+            self.close()
 
     def _awaits_header(self) -> bool:
         return self._waiter is not None and not self._waiter.done() and not self._messages

@@ -277,6 +277,14 @@ class Limits(Section):
     read_timeout: PositiveDuration = Field(
         _seconds(60), description="Longest silence of an upstream, before and within its answer."
     )
+    write_timeout: PositiveDuration = Field(
+        _seconds(60), description="Longest time that a client may leave an answer unread."
+    )
+    upstream_idle_timeout: PositiveDuration = Field(
+        _seconds(4),
+        description="How long an idle connection to an upstream is kept: less than the upstream "
+        "keeps it, which is 5 s for many.",
+    )
     connections: Count = Field(10_000, description="Client connections at a time.")
     upstream_connections: Count = Field(
         1_000, description="Connections to all upstreams at a time."

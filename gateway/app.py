@@ -1,0 +1,237 @@
+"""The composition root: builds every object once, and owns the life of both ports."""
+
+import asyncio
+from typing import Self
+
+import structlog
+from aiohttp import web
+
+from gateway.admin.health import Health
+from gateway.cache import FactsCache
+from gateway.clock import Clock, SystemClock
+from gateway.errors import GatewayError
+from gateway.listeners import Listeners, authority
+from gateway.metrics import Metrics
+from gateway.proxy.server import GatewayServer, require_c_parser
+from gateway.settings import Settings
+from gateway.settings.render import changed_settings
+from gateway.store import TokenStore, open_store
+from gateway.traffic import Traffic
+from gateway.validator import Validator
+
+log = structlog.stdlib.get_logger(__name__)
+
+_SWEEP_INTERVAL_SECONDS = 0.1
+_SWEEP_ENTRIES = 1000  # about half a millisecond of work
+_NEED_RESTART = (
+    "admin.",
+    "cache.max_entries",
+    "cache.negative_max_entries",
+    "listen.backlog",
+    "listen.host",
+    "listen.port",
+    "listen.tls_port",
+    "store.",
+)
+
+
+class Gateway:
+    """A gateway, from its settings to its open ports.
+
+    ``store`` is used instead of the one that the settings name, and isn't closed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        store: TokenStore | None = None,
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self._clock = clock or SystemClock()
+        self._owns_store = store is None
+        self.store = store or open_store(settings.store)
+        self._cache, self._negative_cache = self._build_caches()
+        self.validator = Validator(
+            self.store.get_many,
+            cache=self._cache,
+            negative_cache=self._negative_cache,
+            clock=self._clock,
+            metrics=self.metrics,
+            timeout_seconds=settings.store.timeout.total_seconds(),
+            max_batch=settings.store.max_batch,
+        )
+        self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
+        self._traffic: Traffic | None = None
+        self._retired: set[asyncio.Task[None]] = set()
+        self._server: GatewayServer | None = None
+        self._listeners = Listeners()
+        self._admin: web.AppRunner | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self.admin_url = ""
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, without TLS if there is such a port."""
+        return self._listeners.url
+
+    @property
+    def tls_url(self) -> str | None:
+        """Where clients connect with TLS."""
+        return self._listeners.tls_url
+
+    async def start(self) -> None:
+        """Open both ports; ``url``, ``tls_url`` and ``admin_url`` say where.
+
+        Raises:
+            OSError: a port is taken or an address isn't this machine's.
+            SettingsError: a certificate or key can't be used.
+        """
+        require_c_parser()
+        try:
+            self._traffic = self._build_traffic(self.settings)
+            self._server = self._build_server()
+            await self._listeners.open(self._server, self.settings)
+            await self._open_admin()
+        except BaseException:
+            await self.stop()
+            raise
+        self._sweeper = asyncio.create_task(self._sweep())
+        log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
+
+    async def stop(self) -> None:
+        """Close everything now; what is under way is cut off."""
+        self._listeners.close()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(0.1)
+        for retired in self._retired:
+            retired.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
+        if self._traffic is not None:
+            await self._traffic.close()
+        if self._admin is not None:
+            await self._admin.cleanup()
+        await self.validator.close()
+        if self._owns_store:
+            await self.store.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    async def drain(self, *, grace_seconds: float) -> None:
+        """Stop as a gateway should that others rely on, then close everything.
+
+        Readiness fails at once, but connections are accepted for ``grace_seconds`` more, because
+        whoever sends traffic needs that long to notice. Then the ports close, WebSockets are told,
+        and requests under way have ``listen.drain_timeout`` to finish.
+        """
+        assert self._traffic is not None
+        assert self._server is not None
+        self._health.terminating = True
+        self._traffic.pipeline.draining = True
+        log.info("draining", grace_seconds=grace_seconds)
+        await asyncio.sleep(grace_seconds)
+        self._listeners.close()
+        self._server.close_idle()
+        await self._traffic.websocket.close()
+        try:
+            async with asyncio.timeout(self.settings.listen.drain_timeout.total_seconds()):
+                await self._traffic.idle()
+                await asyncio.gather(*self._retired)
+        except TimeoutError:
+            log.warning("requests were still under way at the end of listen.drain_timeout")
+        await self.stop()
+
+    def reload(self, settings: Settings) -> None:
+        """Work by new settings from the next request on; requests under way keep the old ones.
+
+        Raises:
+            SettingsError: a certificate or key can't be used; nothing has changed then.
+        """
+        assert self._traffic is not None
+        assert self._server is not None
+        changed = changed_settings(self.settings, settings)
+        fixed = [name for name in changed if name.startswith(_NEED_RESTART)]
+        if fixed:
+            log.warning("settings that need a restart are left as they were", settings=fixed)
+        self._listeners.reload_certificate(settings)
+        old, self._traffic = self._traffic, self._build_traffic(settings)
+        self.settings = settings
+        self._cache.max_age_seconds = settings.cache.max_age.total_seconds()
+        self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()
+        self._negative_cache.max_age_seconds = settings.cache.negative_max_age.total_seconds()
+        self._server.apply(settings.limits)
+        retired = asyncio.create_task(_close_when_idle(old))
+        self._retired.add(retired)
+        retired.add_done_callback(self._retired.discard)
+        log.info("settings reloaded", changed=[name for name in changed if name not in fixed])
+
+    def _build_caches(self) -> tuple[FactsCache, FactsCache]:
+        settings = self.settings.cache
+        cache = FactsCache(
+            max_age_seconds=settings.max_age.total_seconds(),
+            stale_seconds=settings.stale_if_error.total_seconds(),
+            max_entries=settings.max_entries,
+            clock=self._clock,
+        )
+        negative_cache = FactsCache(
+            max_age_seconds=settings.negative_max_age.total_seconds(),
+            max_entries=settings.negative_max_entries,
+            clock=self._clock,
+        )
+        self.metrics.watch_cache("positive", cache.__len__, lambda: cache.evicted)
+        self.metrics.watch_cache("negative", negative_cache.__len__, lambda: negative_cache.evicted)
+        return cache, negative_cache
+
+    def _build_traffic(self, settings: Settings) -> Traffic:
+        return Traffic(
+            settings,
+            store=self.store,
+            validator=self.validator,
+            metrics=self.metrics,
+            clock=self._clock,
+        )
+
+    def _build_server(self) -> GatewayServer:
+        return GatewayServer(
+            self._handle, self._refuse, metrics=self.metrics, limits=self.settings.limits
+        )
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert self._traffic is not None
+        return await self._traffic.handle(request)
+
+    def _refuse(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
+        assert self._traffic is not None
+        return self._traffic.pipeline.refuse(request, error)
+
+    async def _open_admin(self) -> None:
+        app = web.Application()
+        self._health.add_to(app)
+        self._admin = web.AppRunner(app, access_log=None, handler_cancellation=True)
+        await self._admin.setup()
+        site = web.TCPSite(self._admin, self.settings.admin.host, self.settings.admin.port)
+        await site.start()
+        self.admin_url = f"http://{authority(self._admin.addresses[0])}"
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_INTERVAL_SECONDS)
+            self._cache.sweep(_SWEEP_ENTRIES)
+            self._negative_cache.sweep(_SWEEP_ENTRIES)
+
+
+async def _close_when_idle(traffic: Traffic) -> None:
+    try:
+        await traffic.idle()
+    finally:
+        await traffic.close()

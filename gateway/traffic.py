@@ -1,0 +1,90 @@
+"""Everything between a request and its backend that a reload of the settings replaces."""
+
+import asyncio
+
+from aiohttp import ClientSession, web
+
+from gateway.clock import Clock
+from gateway.headers import HeaderPolicy
+from gateway.metrics import Metrics
+from gateway.proxy.http import HttpProxy, reuse_trace
+from gateway.proxy.pipeline import Pipeline
+from gateway.proxy.websocket import WebSocketProxy
+from gateway.routes import Routes
+from gateway.settings import Settings
+from gateway.store import TokenStore
+from gateway.upstream import open_session
+from gateway.validator import Validator
+
+
+class Traffic:
+    """One generation of the pipeline, with the connections it holds to upstreams.
+
+    After a reload the old generation finishes what it began.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        store: TokenStore,
+        validator: Validator,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        limits, proxy = settings.limits, settings.proxy
+        policy = HeaderPolicy.from_settings(proxy)
+        self._sessions: list[ClientSession] = []
+        session = open_session(
+            connect_timeout_seconds=limits.connect_timeout.total_seconds(),
+            read_timeout_seconds=limits.read_timeout.total_seconds(),
+            idle_timeout_seconds=limits.upstream_idle_timeout.total_seconds(),
+            connections=limits.upstream_connections,
+            ca_file=proxy.ca_file,
+            trace=reuse_trace(),
+        )
+        self._sessions.append(session)
+        self.websocket = WebSocketProxy(session, policy=policy)
+        self.pipeline = Pipeline(
+            routes=Routes.from_settings(settings.routes),
+            validator=validator,
+            http=HttpProxy(
+                session,
+                policy=policy,
+                metrics=metrics,
+                max_body=limits.body,
+                body_timeout_seconds=limits.body_timeout.total_seconds(),
+                write_timeout_seconds=limits.write_timeout.total_seconds(),
+            ),
+            websocket=self.websocket,
+            oauth=None,
+            metrics=metrics,
+            clock=clock,
+            realm=proxy.realm,
+            max_header_bytes=limits.headers,
+            underscores=proxy.headers_with_underscores,
+            access_log_enabled=settings.logging.access_log,
+        )
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self.pipeline.handle(request)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when nothing is under way."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Close the connections to upstreams."""
+        for session in self._sessions:
+            await session.close()
