@@ -1,0 +1,61 @@
+# make demo | test | check | serve | clean: each sets up what it needs, once.
+PYTHON ?= python3
+CONFIG ?= config/demo.toml
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check format lock clean
+
+help: ## This list.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+demo: $(VENV)/.run ## The gateway with all it needs, embedded; ARGS="--story" plays it.
+	$(BIN)/gateway demo $(ARGS)
+
+serve: $(VENV)/.run ## The gateway by CONFIG=file.
+	$(BIN)/gateway serve --config $(CONFIG) $(ARGS)
+
+test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## Format, lint, types, import layers.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Format and mend what ruff can.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## Pin all dependencies anew, with hashes and without any index's address.
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip --quiet install uv
+	$(UV_COMPILE) pyproject.toml --extra demo --group dev -o requirements/dev.txt $(ARGS)
+	$(UV_COMPILE) pyproject.toml --extra demo -c requirements/dev.txt -o requirements/run.txt
+	$(UV_COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+
+clean: ## Remove everything that the other targets made.
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
+		.hypothesis .coverage
+	find gateway tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or later is needed; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	$(PIP) install --require-hashes -r requirements/dev.txt
+	@touch $@
