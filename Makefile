@@ -13,7 +13,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 .PHONY: help demo serve test check format lock clean
 
 help: ## This list.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## The gateway with all it needs, embedded; ARGS="--story" plays it.
 	$(BIN)/gateway demo $(ARGS)
