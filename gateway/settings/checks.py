@@ -8,11 +8,12 @@ from gateway.settings.faults import fault, origin_of
 from gateway.settings.model import Settings
 
 
-def missing_parts(settings: Settings) -> Iterator[str]:
+def missing_parts(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """Yield a fault when there is nothing to serve."""
     key_manager = settings.key_manager
     if not settings.routes and not (key_manager.token_endpoint or key_manager.revoke_endpoint):
-        yield "routes = [] (default): at least one route, or key_manager.url, is needed"
+        origin = origins.get("routes", "default")
+        yield f"routes = [] ({origin}): at least one route, or key_manager.url, is needed"
 
 
 def unusable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:

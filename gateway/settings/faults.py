@@ -63,9 +63,25 @@ def shown(place: Place, value: Any) -> str:
 
 def unknown(name: str, origin: str, names: Iterable[str]) -> str:
     """Return the line for a setting that doesn't exist, with the likeliest that does."""
-    meant = get_close_matches(name, names, n=1)
-    hint = f"; did you mean {meant[0]}?" if meant else ""
+    meant = _likeliest(name, names)
+    hint = f"; did you mean {meant}?" if meant else ""
     return f"{name} ({origin}): there is no such setting{hint}"
+
+
+def _likeliest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name nearest in spelling, of those that end alike first."""
+    plain = _plain(name)
+    known = {_plain(other): other for other in names}
+    for other, as_written in known.items():
+        if plain.startswith(f"{other}."):  # GATEWAY_ROUTES__0__PATH
+            return as_written
+    alike = [other for other in known if other.endswith("." + plain.rpartition(".")[2])]
+    found = get_close_matches(plain, alike or known, n=1, cutoff=0.5 if alike else 0.7)
+    return known[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("GATEWAY_").replace("__", ".").lower()
 
 
 def faults_of(

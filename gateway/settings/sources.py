@@ -42,7 +42,7 @@ def load_settings(
     except ValidationError as error:
         raise SettingsError(*given.faults, *faults_of(error, given.origins)) from None
     faults = given.faults or [
-        *missing_parts(settings),
+        *missing_parts(settings, given.origins),
         *unusable_files(settings, given.origins),
     ]
     if faults:

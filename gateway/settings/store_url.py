@@ -124,12 +124,14 @@ def _database(kind: Kind, match: re.Match[str]) -> int | None:
         written = segments
     elif kind == "sentinel":
         written = segments[1:]
+    if written == [""]:
+        written = []
     if match["query"] is not None:
         options = parse_qsl(match["query"], keep_blank_values=True)
         if kind not in {"redis", "unix"} or len(options) != 1 or options[0][0] != "db":
             return None
-        written = [*filter(None, written), options[0][1]]
-    if written in ([], [""]):
+        written = [*written, options[0][1]]
+    if not written:
         return 0
     return int(written[0]) if len(written) == 1 and _DATABASE.fullmatch(written[0]) else None
 
