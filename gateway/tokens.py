@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NewType
+from typing import Any, NewType, NoReturn
 
 TokenKey = NewType("TokenKey", bytes)
 """The SHA-256 digest of a token, 32 bytes."""
@@ -45,8 +45,20 @@ INACTIVE = Facts(active=False)
 
 @lru_cache(maxsize=4096)
 def split_scope(scope: str) -> frozenset[str]:
-    """Return the scope tokens of a space-separated scope (RFC 6749 §3.3)."""
-    return frozenset(scope.split())
+    """Return the scope tokens of a space-separated scope (RFC 6749 §3.3).
+
+    Only the space separates: a scope token of a lenient key manager that has, say, a no-break
+    space in it stays one, which no route asks for.
+    """
+    return frozenset(scope.split(" ")) - {""}
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+# Python reads NaN and Infinity too, and guesses at encodings; JSON has neither (RFC 8259 §6, §8.1).
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_facts(document: bytes | str, *, now_at: float) -> Facts:
@@ -58,10 +70,12 @@ def parse_facts(document: bytes | str, *, now_at: float) -> Facts:
     gateway can't check the proof.
 
     Raises:
-        MalformedFacts: the document isn't JSON, isn't an object, or has a member of a wrong type.
+        MalformedFacts: the document isn't JSON in UTF-8, isn't an object, or has a member of a
+            wrong type.
     """
     try:
-        members: Any = json.loads(document)
+        text = document if isinstance(document, str) else document.decode()
+        members: Any = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise MalformedFacts("not JSON") from None
     if not isinstance(members, dict):

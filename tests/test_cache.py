@@ -1,0 +1,248 @@
+"""FactsCache: how long facts serve, what makes room for what, and how much work a call does."""
+
+from typing import Any
+
+import pytest
+from clocks import FakeClock
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import keys
+
+from gateway.cache import SWEEP_AT_INSERT, FactsCache
+from gateway.tokens import Facts, TokenKey
+
+A, B, C, D = keys(4)
+LOOSE = float("inf")
+
+
+def facts(exp: float | None = None, client_id: str = "app") -> Facts:
+    return Facts(True, client_id, exp=exp)
+
+
+def make(clock: FakeClock, **settings: Any) -> FactsCache:
+    defaults: dict[str, Any] = {"max_age_seconds": 900.0, "max_entries": 100}
+    return FactsCache(clock=clock, **defaults | settings)
+
+
+def put(cache: FactsCache, clock: FakeClock, *tokens: TokenKey, exp: float | None = None) -> None:
+    for key in tokens:
+        cache.put(key, facts(exp), validated=clock.monotonic())
+
+
+@pytest.mark.parametrize(
+    ("exp_in", "max_age", "good_until"),
+    [
+        (None, LOOSE, 900.0),
+        (None, 2_000.0, 900.0),
+        (None, 60.0, 60.0),
+        (None, 0.5, 0.5),
+        (None, 0.0, 0.0),
+        (100.0, LOOSE, 100.0),
+        (100.0, 60.0, 60.0),
+        (10_000.0, LOOSE, 900.0),
+        (0.25, 60.0, 0.25),
+        (0.0, LOOSE, 0.0),
+        (-5.0, LOOSE, 0.0),
+    ],
+)
+def test_lifetime(
+    clock: FakeClock, exp_in: float | None, max_age: float, good_until: float
+) -> None:
+    """Facts serve until the cache's max age, the request's or ``exp``, whichever comes first."""
+    cache = make(clock)
+    put(cache, clock, A, exp=None if exp_in is None else clock.wall() + exp_in)
+    assert (good_until > 0) == (cache.fresh(A, max_age) is not None)
+    clock.advance(good_until)
+    assert cache.fresh(A, max_age) is None
+    if good_until:
+        clock.advance(-0.125)
+        assert cache.fresh(A, max_age) is not None
+
+
+def test_use_never_extends(clock: FakeClock) -> None:
+    """A token that is used all the time lapses when one that is never used does."""
+    cache = make(clock)
+    put(cache, clock, A, B)
+    for _ in range(899):
+        clock.advance(1)
+        assert cache.fresh(A, LOOSE) == facts()
+    clock.advance(1)
+    assert (cache.fresh(A, LOOSE), cache.fresh(B, LOOSE)) == (None, None)
+
+
+def test_age_counts_from_the_start_of_the_lookup(clock: FakeClock) -> None:
+    """The time that the store took to answer is part of the facts' age."""
+    cache = make(clock)
+    began = clock.monotonic()
+    clock.advance(100)
+    cache.put(A, facts(), validated=began)
+    clock.advance(799.5)
+    assert cache.fresh(A, LOOSE) == facts()
+    clock.advance(0.5)
+    assert cache.fresh(A, LOOSE) is None
+
+
+def test_facts_that_come_too_late_never_serve(clock: FakeClock) -> None:
+    """Facts whose lookup began a max age ago are lapsed when they arrive."""
+    cache = make(clock)
+    cache.put(A, facts(), validated=clock.monotonic() - 900)
+    assert cache.fresh(A, LOOSE) is None
+
+
+def test_a_new_validation_starts_a_new_life(clock: FakeClock) -> None:
+    """Facts put again are as old as their own validation."""
+    cache = make(clock)
+    put(cache, clock, A)
+    clock.advance(800)
+    cache.put(A, facts(client_id="other"), validated=clock.monotonic())
+    clock.advance(800)
+    assert facts(client_id="other") == cache.fresh(A, LOOSE)
+    assert len(cache) == 1
+
+
+def test_a_tighter_route_leaves_facts_to_a_looser_one(clock: FakeClock) -> None:
+    """Facts too old for one route still serve another."""
+    cache = make(clock)
+    put(cache, clock, A)
+    clock.advance(60)
+    assert (None, facts()) == (cache.fresh(A, 60), cache.fresh(A, 61))
+
+
+@pytest.mark.parametrize("step", [+3_600.0, -3_600.0])
+def test_a_step_of_the_wall_clock(clock: FakeClock, step: float) -> None:
+    """Facts count on the monotonic clock once put: a stepped wall clock doesn't move their end."""
+    cache = make(clock)
+    put(cache, clock, A, exp=clock.wall() + 100)
+    clock.wall_at += step
+    clock.advance(99.5)
+    assert cache.fresh(A, LOOSE) is not None
+    clock.advance(0.5)
+    assert cache.fresh(A, LOOSE) is None
+
+
+def test_unknown_and_removed(clock: FakeClock) -> None:
+    """What was never put or has been removed isn't there, and removal tells which it was."""
+    cache = make(clock)
+    put(cache, clock, A)
+    assert (cache.fresh(B, LOOSE), cache.remove(B)) == (None, False)
+    assert (cache.remove(A), cache.remove(A)) == (True, False)
+    assert (cache.fresh(A, LOOSE), cache.stale(A, LOOSE), len(cache)) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("age", "max_age", "served"),
+    [
+        (0.0, LOOSE, True),
+        (900.0, LOOSE, True),
+        (929.0, LOOSE, True),
+        (930.0, LOOSE, False),
+        (59.0, 60.0, True),
+        (89.0, 60.0, True),
+        (90.0, 60.0, False),
+        (29.0, 0.0, True),
+        (30.0, 0.0, False),
+    ],
+)
+def test_stale_window(clock: FakeClock, age: float, max_age: float, served: bool) -> None:
+    """While the store is down facts serve ``stale_seconds`` longer than they else would."""
+    cache = make(clock, stale_seconds=30.0)
+    put(cache, clock, A)
+    clock.advance(age)
+    assert served == (cache.stale(A, max_age) is not None)
+
+
+def test_stale_never_goes_beyond_exp(clock: FakeClock) -> None:
+    """An expired token doesn't serve, whatever the stale window."""
+    cache = make(clock, stale_seconds=1e6)
+    put(cache, clock, A, exp=clock.wall() + 100)
+    clock.advance(99.5)
+    assert cache.stale(A, LOOSE) is not None
+    clock.advance(0.5)
+    assert cache.stale(A, LOOSE) is None
+
+
+def test_without_a_stale_window_stale_is_fresh(clock: FakeClock) -> None:
+    """By default nothing serves beyond its max age."""
+    cache = make(clock)
+    put(cache, clock, A)
+    clock.advance(60)
+    assert (cache.fresh(A, 60), cache.stale(A, 60)) == (None, None)
+
+
+def test_the_oldest_makes_room(clock: FakeClock) -> None:
+    """A full cache gives up what was validated longest ago, used or not, and counts it."""
+    cache = make(clock, max_entries=3)
+    put(cache, clock, A, B, C)
+    cache.fresh(A, LOOSE)
+    put(cache, clock, D)
+    assert [None, facts(), facts(), facts()] == [cache.fresh(key, LOOSE) for key in (A, B, C, D)]
+    assert (len(cache), cache.evicted) == (3, 1)
+
+
+def test_put_again_is_young_again(clock: FakeClock) -> None:
+    """Facts validated anew go to the end of the queue, and push nothing out."""
+    cache = make(clock, max_entries=3)
+    put(cache, clock, A, B, C, A)
+    assert (len(cache), cache.evicted) == (3, 0)
+    put(cache, clock, D)
+    assert cache.fresh(B, LOOSE) is None
+    assert cache.fresh(A, LOOSE) == facts()
+
+
+def test_removal_is_no_eviction(clock: FakeClock) -> None:
+    """Only what had to make room is counted, not what was removed or swept."""
+    cache = make(clock, max_entries=3)
+    put(cache, clock, A, B)
+    cache.remove(A)
+    clock.advance(900)
+    assert (cache.sweep(10), cache.evicted, len(cache)) == (1, 0, 0)
+
+
+def test_sweep_does_no_more_than_asked(clock: FakeClock) -> None:
+    """A sweep removes lapsed entries, oldest first, as many as it may and none that serve."""
+    cache = make(clock)
+    tokens = keys(10)
+    put(cache, clock, *tokens[:6])
+    clock.advance(500)
+    put(cache, clock, *tokens[6:])
+    assert (cache.sweep(100), len(cache)) == (0, 10)
+    clock.advance(400)
+    assert (cache.sweep(4), len(cache)) == (4, 6)
+    assert (cache.sweep(100), len(cache)) == (2, 4)
+    clock.advance(500)
+    assert (cache.sweep(0), len(cache)) == (0, 4)
+    assert (cache.sweep(100), len(cache)) == (4, 0)
+
+
+def test_an_insert_sweeps_a_few(clock: FakeClock) -> None:
+    """Each insert removes a bounded number of lapsed entries, so a million never go at once."""
+    cache = make(clock)
+    put(cache, clock, *keys(50))
+    clock.advance(900)
+    before = len(cache)
+    cache.put(keys(51)[50], facts(), validated=clock.monotonic())
+    assert before + 1 - SWEEP_AT_INSERT == len(cache)
+
+
+def test_what_may_be_stale_is_not_swept(clock: FakeClock) -> None:
+    """Entries stay for as long as ``stale`` may want them."""
+    cache = make(clock, stale_seconds=100.0)
+    put(cache, clock, A)
+    clock.advance(999)
+    assert cache.sweep(10) == 0
+    clock.advance(1)
+    assert cache.sweep(10) == 1
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 5))
+def test_never_more_than_max_entries(inserted: list[int], most: int) -> None:
+    """Whatever is put, the cache holds at most ``max_entries``, and every eviction is counted."""
+    clock = FakeClock()
+    cache = make(clock, max_entries=most)
+    tokens = keys(10)
+    for number in inserted:
+        put(cache, clock, tokens[number])
+        assert len(cache) <= most
+    if inserted:
+        assert cache.fresh(tokens[inserted[-1]], LOOSE) == facts()
+    assert cache.evicted >= len(set(inserted)) - most
