@@ -16,7 +16,7 @@ from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from gateway import settings
 from gateway.errors import SettingsError, StoreUnavailable
@@ -27,6 +27,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 Client = Redis | RedisCluster
 """redis-py's asyncio clients; fakeredis' is a ``Redis`` too."""
+
+# RedisClusterException isn't a RedisError; TimeoutError is an OSError.
+_FAULTS = (RedisError, RedisClusterException, OSError)
 
 
 class TokenStore:
@@ -81,6 +84,40 @@ class TokenStore:
             removed: int = await self._client.delete(*(self.name(key) for key in keys))
         return removed
 
+    def grant_name(self, refresh_key: TokenKey) -> str:
+        """Return the Redis key of what is known of a refresh token's grant."""
+        return f"{self.key_prefix}grant:{refresh_key.hex()}"
+
+    async def grant(self, refresh_key: TokenKey) -> dict[str, str]:
+        """Return the fields of a grant, none where it isn't known."""
+        async with self._answering():
+            found = await self._client.hgetall(self.grant_name(refresh_key))
+        return _texts(found)
+
+    async def update_grant(
+        self,
+        refresh_key: TokenKey,
+        fields: Mapping[str, str],
+        *,
+        without: Sequence[str] = (),
+        expires_in_seconds: float,
+    ) -> dict[str, str]:
+        """Add fields to a grant, take others away, and return all that it has then.
+
+        By single fields, so that of two gateways that update the same grant neither undoes what
+        the other did, and each sees it or is seen.
+        """
+        name = self.grant_name(refresh_key)
+        async with self._answering(), self._client.pipeline(transaction=False) as pipe:
+            if without:
+                pipe.hdel(name, *without)
+            if fields:
+                pipe.hset(name, items=[part for field in fields.items() for part in field])
+            pipe.pexpire(name, max(1, round(expires_in_seconds * 1000)))
+            pipe.hgetall(name)
+            *_, found = await pipe.execute()
+        return _texts(found)
+
     async def ping(self) -> None:
         """Return when the store answers."""
         async with self._answering():
@@ -97,7 +134,7 @@ class TokenStore:
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 yield
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        except _FAULTS as error:
             self._note(error)
             raise StoreUnavailable from None
         self._note(None)
@@ -109,6 +146,14 @@ class TokenStore:
         elif error is not None and self._reachable:
             log.warning("token store unreachable", error=type(error).__name__)
         self._reachable = error is None
+
+
+def _texts(fields: Mapping[Any, Any]) -> dict[str, str]:
+    return {_text(name): _text(value) for name, value in fields.items()}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def open_store(store: settings.Store) -> TokenStore:

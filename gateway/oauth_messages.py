@@ -1,0 +1,109 @@
+"""Requests to the OAuth endpoints and their answers, as far as the gateway reads them.
+
+Pure: no I/O, no asyncio, no aiohttp. The messages are forwarded byte for byte, and read only once
+the key manager has accepted them. A parameter that is there with two values says nothing here: a
+client must not be able to show the gateway another user, client or scope than the key manager.
+"""
+
+import binascii
+from base64 import b64decode
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote_plus
+
+from gateway.bearer import scheme
+from gateway.headers import Fields
+from gateway.request_head import RawHeaders, RequestHead
+from gateway.tokens import TokenKey, token_key
+
+Parameters = Mapping[str, Sequence[str]]
+"""The values of each parameter, in order, as often as it is there."""
+
+MAX_PARAMETERS = 100
+# WSO2's key manager names in its answers what they took away, and from whom.
+ACCESS_TOKEN_FIELDS = frozenset({b"revokedaccesstoken", b"deactivatedaccesstoken"})
+REFRESH_TOKEN_FIELDS = frozenset({b"revokedrefreshtoken", b"deactivatedrefreshtoken"})
+WITHHELD_FIELDS = ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS | {b"authorizeduser"}
+"""Fields of an answer that aren't for the client, in lower case."""
+
+
+def parse_parameters(head: RequestHead, query: str | None, body: bytes) -> Parameters:
+    """Return the parameters of a request (RFC 6749 §3.2 and appendix B).
+
+    Those of the query count too: that they belong in the body isn't known to every key manager.
+    Empty if the body isn't a form, and parameters without a value are left out.
+    """
+    types = [
+        value.partition(b";")[0].strip().lower()
+        for lower, _, value in head.fields
+        if lower == b"content-type"
+    ]
+    if types not in ([], [b"application/x-www-form-urlencoded"]):
+        return {}
+    parameters: dict[str, list[str]] = {}
+    try:
+        for form in ((query or "").encode("ascii"), body):
+            for name, value in parse_qsl(
+                form.decode(), errors="strict", max_num_fields=MAX_PARAMETERS
+            ):
+                parameters.setdefault(name, []).append(value)
+    except ValueError:
+        return {}
+    return parameters
+
+
+def one(parameters: Parameters, name: str) -> str | None:
+    """Return the value of a parameter, ``None`` where there are none or different ones."""
+    values = set(parameters.get(name, ()))
+    return values.pop() if len(values) == 1 else None
+
+
+def named_client(authorizations: Sequence[bytes], parameters: Parameters) -> str | None:
+    """Return the client that a request names, by HTTP Basic or in the form (RFC 6749 §2.3.1)."""
+    named = set(parameters.get("client_id", ()))
+    for authorization in authorizations:
+        if scheme(authorization) == b"basic":
+            named.add(_basic_user(authorization))
+    return (named.pop() or None) if len(named) == 1 else None
+
+
+def _basic_user(authorization: bytes) -> str:
+    try:
+        pair = b64decode(authorization[len(b"basic") :].strip(), validate=True).decode()
+        # Form-urlencoded before it was joined with the secret: RFC 6749 §2.3.1.
+        return unquote_plus(pair.partition(":")[0], errors="strict")
+    except (binascii.Error, ValueError):
+        return ""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer:
+    """A whole answer of the key manager."""
+
+    status: int
+    reason: str
+    headers: RawHeaders
+    content: bytes
+
+    def values(self, names: Container[bytes]) -> list[bytes]:
+        """Return the members of the lists in some fields, whose names are in lower case."""
+        return [
+            member.strip()
+            for name, value in self.headers
+            if name.lower() in names
+            for member in value.split(b",")
+            if member.strip()
+        ]
+
+    def named_tokens(self, names: Container[bytes]) -> list[TokenKey]:
+        """Return the tokens that some fields name."""
+        return [token_key(token) for token in self.values(names)]
+
+
+def missing_no_store(answer: Answer) -> Fields:
+    """Return what a token response lacks that a cache must be told (RFC 6749 §5.1)."""
+    return [
+        (name, directive)
+        for name, directive in ((b"Cache-Control", b"no-store"), (b"Pragma", b"no-cache"))
+        if directive not in {value.lower() for value in answer.values({name.lower()})}
+    ]
