@@ -58,10 +58,7 @@ class AuthorizationPage:
         if not self._directory.authenticate_user(username, form.get("password", "")):
             log.warning("password refused", client_id=authorization.client_id)
             return self._page(request, authorization, fault="User name or password is wrong.")
-        try:
-            location = await self._threads.run(self._server.authorize, authorization, username)
-        except OAuth2Error as error:
-            return self._refuse(error)
+        location = await self._threads.run(self._server.authorize, authorization, username)
         return self._redirect(location, (), fragment=authorization.response_type == "token")
 
     async def _authorization(self, request: web.Request) -> Authorization:
@@ -80,8 +77,10 @@ class AuthorizationPage:
             fault=fault,
         )
         response = _html(page, 403 if fault else 200)
+        # Lax, not Strict: coming from the client's site must not replace the nonce of a page
+        # that is open elsewhere. A form posted from another site is without the cookie anyway.
         response.set_cookie(
-            COOKIE, nonce, httponly=True, samesite="Strict", secure=request.secure, path="/"
+            COOKIE, nonce, httponly=True, samesite="Lax", secure=request.secure, path="/"
         )
         return response
 

@@ -1,12 +1,12 @@
 """Where the key manager keeps what it issued: one Redis, real or in memory.
 
-==============================  =============================================================
-``<key_prefix><digest>``      an access token's RFC 7662 document: the gateway's token store
-``<own_prefix>code:<digest>``   an authorization code; once used, with the family it became
-``<own_prefix>refresh:<digest>`` a refresh token
-``<own_prefix>family:<id>``     a live grant, and which of its refresh tokens is the good one
-``<own_prefix>access:<id>``     the digests of its access tokens, scored by their ``exp``
-==============================  =============================================================
+================================  =========================================================
+``<key_prefix><digest>``          an access token's RFC 7662 document: the gateway's token store
+``<own_prefix>code:<digest>``     an authorization code; once used, with what it was used for
+``<own_prefix>refresh:<digest>``  a refresh token
+``<own_prefix>family:<id>``       a live grant, and which of its refresh tokens is still good
+``<own_prefix>access:<id>``       the digests of its access tokens, scored by their ``exp``
+================================  =========================================================
 
 Digests are SHA-256 in hexadecimal; no token is stored. Every key has a Redis expiry, which
 only tidies up: whether something has expired is decided by ``exp`` and the caller's clock.

@@ -16,7 +16,6 @@ from gateway.keymanager.config import Client, KeyManagerConfig, User
 
 REDIRECT_URI = "https://app.example/callback"
 VERIFIER = "a-verifier-of-at-least-forty-three-characters-0123"
-CHALLENGE = urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
 
 DEMO = ("demo-key", "demo-secret")
 OTHER = ("other-key", "other: %secret+")
@@ -59,6 +58,11 @@ async def read(response: ClientResponse) -> Reply:
     text = await response.text()
     json = await response.json() if response.content_type == "application/json" and text else {}
     return Reply(response.status, response.headers, text, json)
+
+
+def challenge_of(verifier: str) -> str:
+    """The PKCE challenge by S256 (RFC 7636 §4.2)."""
+    return urlsafe_b64encode(sha256(verifier.encode()).digest()).decode().rstrip("=")
 
 
 def basic(client: tuple[str, str]) -> dict[str, str]:
@@ -148,7 +152,7 @@ def code_request(**query: str) -> dict[str, str]:
         "redirect_uri": REDIRECT_URI,
         "scope": "read write",
         "state": "a state/&=",
-        "code_challenge": CHALLENGE,
+        "code_challenge": challenge_of(VERIFIER),
         "code_challenge_method": "S256",
     }
     return {name: value for name, value in (request | query).items() if value}

@@ -38,8 +38,8 @@ async def test_the_documented_refresh_curl(start: Start) -> None:
         headers={"Authorization": f"Basic {credentials}", **FORM},
     )
     reply = await read(response)
-    assert (reply.status, "refresh_token" in reply.json) == (200, True)
-    assert await km.refresh(retoken, consumer) != retoken
+    assert reply.status == 200
+    assert reply.json["refresh_token"] != retoken
 
 
 async def test_the_documented_revoke_curl(km: Driver) -> None:
@@ -194,7 +194,7 @@ async def test_media_type_parameters(km: Driver) -> None:
 
 async def test_parameters_in_the_uri(km: Driver) -> None:
     """Parameters in the URI are refused: they would end up in logs (§2.3.1)."""
-    response = await km.http.post("/token?grant_type=client_credentials", headers=basic(DEMO))
+    response = await km.http.post("/token?scope=read", data=GRANT, headers=basic(DEMO))
     assert (await read(response)).error == (400, "invalid_request")
 
 

@@ -79,10 +79,10 @@ async def test_forged_form(km: Driver) -> None:
 
 
 async def test_cookie(km: Driver) -> None:
-    """The form's cookie is out of reach of scripts and other sites."""
+    """The form's cookie is out of reach of scripts and of other sites' forms."""
     page = await km.page(**code_request())
     attributes = {part.strip().lower() for part in page.headers["Set-Cookie"].split(";")[1:]}
-    assert attributes == {"httponly", "path=/", "samesite=strict"}
+    assert attributes == {"httponly", "path=/", "samesite=lax"}
 
 
 async def test_two_pages_of_one_browser(km: Driver) -> None:
@@ -162,6 +162,17 @@ async def test_duplicate_parameters(km: Driver) -> None:
         allow_redirects=False,
     )
     assert reply.status == 400
+
+
+async def test_a_form_for_a_bad_request(km: Driver) -> None:
+    """What GET refuses POST refuses too, before it looks at any password."""
+    good = form_token(await km.page(**code_request()))
+    replies = [
+        await km.submit(code_request(redirect_uri="https://evil.example/"), token=good, **ALICE),
+        await km.submit(code_request(scope="admin"), token=good, **ALICE),
+    ]
+    assert [reply.status for reply in replies] == [400, 303]
+    assert replies[1].location[1]["error"] == "invalid_scope"
 
 
 async def test_a_default_redirect_uri(km: Driver) -> None:

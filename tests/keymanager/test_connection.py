@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from gateway.keymanager.app import create_app
 from gateway.keymanager.connection import open_client
 from gateway.keymanager.storage import Storage
-from keymanager.driver import CONFIG, Driver, code_request
+from keymanager.driver import ALICE, CONFIG, Driver, code_request
 
 
 @pytest.fixture
@@ -55,21 +55,33 @@ async def test_memory_that_is_cut_off(clock: FakeClock, aiohttp_client: Any) -> 
     km = Driver(await aiohttp_client(create_app(CONFIG, storage, clock)))
     server.connected = False
     assert await unavailable(km) == EXPECTED
+    allowed = await km.decide(code_request(), **ALICE, decision="allow")
+    assert allowed.error == (503, "temporarily_unavailable")
     server.connected = True
     assert (await km.token(grant_type="client_credentials")).status == 200
 
 
-async def test_frozen(own_redis: RedisServer, clock: FakeClock, aiohttp_client: Any) -> None:
-    """A Redis that hangs costs its time-out, not the loop: the page is served meanwhile."""
-    client = open_client(own_redis.url, timeout_seconds=0.2)
-    with client:
+async def test_the_loop_goes_on(
+    own_redis: RedisServer, clock: FakeClock, aiohttp_client: Any
+) -> None:
+    """While one request waits for a Redis that hangs, others are answered."""
+    with open_client(own_redis.url, timeout_seconds=30) as client:
         km = Driver(await aiohttp_client(create_app(CONFIG, Storage(client), clock)))
         tokens = await km.password()
         own_redis.freeze()
         waiting = asyncio.create_task(km.refresh(tokens["refresh_token"]))
         assert (await km.page(**code_request())).status == 200
         assert not waiting.done()
-        assert (await waiting).error == (503, "temporarily_unavailable")
+        own_redis.thaw()
+        assert (await waiting).status == 200
+
+
+async def test_frozen(own_redis: RedisServer, clock: FakeClock, aiohttp_client: Any) -> None:
+    """A Redis that hangs costs its time-out and is a 503; nothing is used up by that."""
+    with open_client(own_redis.url, timeout_seconds=0.1) as client:
+        km = Driver(await aiohttp_client(create_app(CONFIG, Storage(client), clock)))
+        tokens = await km.password()
+        own_redis.freeze()
         assert await unavailable(km) == EXPECTED
         own_redis.thaw()
         assert (await km.refresh(tokens["refresh_token"])).status == 200

@@ -113,6 +113,16 @@ async def test_refresh_token_expires(km: Driver, clock: FakeClock) -> None:
     assert (await km.refresh(tokens["refresh_token"])).error == (400, "invalid_grant")
 
 
+async def test_an_expired_replay_is_only_refused(km: Driver, clock: FakeClock) -> None:
+    """Using a used refresh token after its expiry doesn't end the grant: Redis may forget it."""
+    tokens = await km.password()
+    clock.advance(86_399)
+    refreshed = (await km.refresh(tokens["refresh_token"])).json
+    clock.advance(1)
+    assert (await km.refresh(tokens["refresh_token"])).error == (400, "invalid_grant")
+    assert await km.active(refreshed["refresh_token"]) == [True]
+
+
 async def test_refresh_token_is_bound_to_its_client(km: Driver) -> None:
     """Another client can't use a refresh token, nor end its family by trying."""
     tokens = await km.password()

@@ -16,6 +16,7 @@ from keymanager.driver import (
     REDIRECT_URI,
     VERIFIER,
     Driver,
+    challenge_of,
     code_request,
     token_request,
 )
@@ -197,6 +198,13 @@ async def test_a_code_is_bound(km: Driver, form: dict[str, str], expected: tuple
     code = await km.code()
     assert (await km.redeem(code, DEMO, **form)).error == expected
     assert (await km.redeem(code)).status == 200
+
+
+async def test_a_short_verifier(km: Driver) -> None:
+    """A verifier of under 43 characters is refused, even if it is the right one."""
+    code = await km.code(code_challenge=challenge_of("guessable"))
+    reply = await km.redeem(code, code_verifier="guessable")
+    assert reply.error == (400, "invalid_grant")
 
 
 async def test_a_code_is_bound_to_its_client(km: Driver) -> None:

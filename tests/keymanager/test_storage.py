@@ -2,8 +2,10 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
+import fakeredis
 import pytest
 from redis import Redis
 
@@ -11,7 +13,8 @@ from gateway.errors import StoreUnavailable
 from gateway.keymanager.documents import access_document
 from gateway.keymanager.records import Code, Issue, RefreshToken
 from gateway.keymanager.storage import ATTEMPTS, Storage, open_storage
-from gateway.tokens import TokenKey, token_key
+from gateway.store import TokenStore
+from gateway.tokens import TokenKey, parse_facts, token_key
 
 NOW_AT = 1_700_000_000
 CODE = Code("a", "alice", "read", "https://app.example/", True, "challenge", NOW_AT + 60)
@@ -49,8 +52,8 @@ def test_expiry_in_redis(storage: Storage, redis_client: Redis) -> None:
     lives = {}
     for name in redis_client.scan_iter():
         assert isinstance(name, bytes)
-        lives[name.decode().rpartition(":")[0]] = round(redis_client.pttl(name) / 1000)
-    assert (round(before / 1000), lives) == (60, expected)
+        lives[name.decode().rpartition(":")[0]] = ceil(redis_client.pttl(name) / 1000)
+    assert (ceil(before / 1000), lives) == (60, expected)
 
 
 def test_prefixes(redis_client: Redis) -> None:
@@ -200,6 +203,21 @@ def test_disturbed_without_end(family: str, redis_client: Redis) -> None:
     with pytest.raises(StoreUnavailable):
         storage.rotate(refresh_key("0"), issue_of("1"), now_at=NOW_AT)
     assert live(storage, "0", "1") == [True, False]
+
+
+async def test_memory_is_shared_with_the_gateway() -> None:
+    """On one FakeServer, the gateway's asynchronous client sees what is issued and revoked."""
+    server = fakeredis.FakeServer()
+    storage = Storage(fakeredis.FakeRedis(server=server))
+    key = token_key("access 1")
+    async with fakeredis.FakeAsyncRedis(server=server) as client:
+        store = TokenStore(client)
+        storage.issue(issue_of("1"), now_at=NOW_AT)
+        issued = await store.get_many([key])
+        storage.revoke_family("f")
+        revoked = await store.get_many([key])
+    assert [parse_facts(value or b"", now_at=NOW_AT).client_id for value in issued] == ["a"]
+    assert revoked == [None]
 
 
 def test_two_storages_in_memory_are_apart() -> None:
