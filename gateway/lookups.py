@@ -7,6 +7,7 @@ Python, and about 5 µs a key in an MGET of a hundred.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Protocol
 
 import structlog
@@ -45,13 +46,15 @@ class Lookup:
     """One token's lookup under way, awaited by everyone who asked for it meanwhile.
 
     ``sent`` is the monotonic instant at which its command left, ``None`` while it waits for one.
+    ``callers`` counts those who still wait for the answer.
     """
 
-    __slots__ = ("answer", "detached", "key", "sent")
+    __slots__ = ("answer", "callers", "detached", "key", "sent")
 
     def __init__(self, key: TokenKey, answer: asyncio.Future[Facts]) -> None:
         self.key = key
         self.answer = answer
+        self.callers = 0
         self.detached = False
         self.sent: float | None = None
 
@@ -80,7 +83,7 @@ class Lookups:
         self._timeout_seconds = timeout_seconds
         self._max_batch = max_batch
         self._under_way: dict[TokenKey, Lookup] = {}
-        self._waiting: list[Lookup] = []
+        self._waiting: dict[Lookup, None] = {}  # in order, and quick to leave
         self._batches: set[asyncio.Task[None]] = set()
 
     async def find(self, key: TokenKey, max_age_seconds: float) -> Facts:
@@ -97,16 +100,24 @@ class Lookups:
             self.detach(key)  # two answers for one token: only the later may be kept
             lookup = Lookup(key, asyncio.get_running_loop().create_future())
             self._under_way[key] = lookup
-            self._waiting.append(lookup)
+            self._waiting[lookup] = None
             if len(self._batches) < BATCHES_AT_ONCE:
                 # The batch starts with the loop's next turn, and takes all that misses in this one.
                 self._start_batch()
+        lookup.callers += 1
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 # Shielded: a caller that goes away takes nobody else's answer with it.
                 return await asyncio.shield(lookup.answer)
         except TimeoutError:
             raise StoreUnavailable from None
+        finally:
+            lookup.callers -= 1
+            if not lookup.callers and lookup in self._waiting:
+                # Nobody is left to answer. While the store is down such lookups would pile up,
+                # and those who come when it is back would have to wait for all of them.
+                del self._waiting[lookup]
+                self._end(lookup)
 
     def _young(self, lookup: Lookup, max_age_seconds: float) -> bool:
         return lookup.sent is None or self._clock.monotonic() < lookup.sent + max_age_seconds
@@ -118,10 +129,11 @@ class Lookups:
             lookup.detached = True
 
     async def close(self) -> None:
-        """Cancel what is under way."""
+        """Cancel what is under way; whoever waits is told that the store is unavailable."""
         for batch in self._batches:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
+        self._fail_waiting()  # also for a batch that was cancelled before it began
 
     def _start_batch(self) -> None:
         batch = asyncio.create_task(self._send_waiting())
@@ -129,10 +141,15 @@ class Lookups:
         batch.add_done_callback(self._batches.discard)
 
     async def _send_waiting(self) -> None:
-        while self._waiting:
-            batch = self._waiting[: self._max_batch]
-            del self._waiting[: self._max_batch]
-            await self._send(batch)
+        try:
+            while self._waiting:
+                batch = list(islice(self._waiting, self._max_batch))
+                for lookup in batch:
+                    del self._waiting[lookup]
+                await self._send(batch)
+        except BaseException:
+            self._fail_waiting()  # nobody would send these
+            raise
 
     async def _send(self, batch: list[Lookup]) -> None:
         sent = self._clock.monotonic()
@@ -149,8 +166,12 @@ class Lookups:
         except StoreUnavailable as error:
             self._metrics.store_failure()
             self._fail(batch, error)
-        except BaseException:
-            # A fault of ours, or the gateway stops: nobody is left waiting, nobody is let in.
+        except Exception:
+            # A fault of ours: nobody is left waiting, nobody is let in, and the next batch goes.
+            log.exception("lookup failed")
+            self._metrics.store_failure()
+            self._fail(batch, StoreUnavailable())
+        except BaseException:  # the gateway stops
             self._fail(batch, StoreUnavailable())
             raise
 
@@ -167,6 +188,11 @@ class Lookups:
     def _finish(self, lookup: Lookup, facts: Facts) -> None:
         self._end(lookup)
         lookup.answer.set_result(facts)
+
+    def _fail_waiting(self) -> None:
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._fail(waiting, StoreUnavailable())
 
     def _fail(self, batch: list[Lookup], error: StoreUnavailable) -> None:
         for lookup in batch:

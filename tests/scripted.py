@@ -2,10 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from gateway.tokens import TokenKey, token_key
+from clocks import FakeClock
+
+from gateway.errors import StoreUnavailable
+from gateway.lookups import GetMany, Lookups
+from gateway.tokens import Facts, TokenKey, token_key
 
 Answers = list[bytes | None]
 
@@ -31,12 +35,24 @@ class Command:
         self._answers: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
 
     @property
+    def ended(self) -> bool:
+        return self._answers.done()
+
+    @property
     def cancelled(self) -> bool:
         return self._answers.cancelled()
 
     def answer(self, *documents: bytes | None) -> None:
         """Answer with these documents, or with one for all."""
         self._answers.set_result(list(documents) * (len(self.keys) if len(documents) == 1 else 1))
+
+    def answer_exactly(self, documents: Answers) -> None:
+        """Answer with these documents, however many were asked for."""
+        self._answers.set_result(documents)
+
+    def cancel(self) -> None:
+        """End as a client library would that cancels itself."""
+        self._answers.cancel()
 
     def fail(self, error: BaseException) -> None:
         self._answers.set_exception(error)
@@ -111,3 +127,49 @@ class CountingMetrics:
 
     def served_stale(self) -> None:
         self.stale += 1
+
+
+class LookupBench:
+    """Lookups with a scripted store, and what they kept."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.store = ScriptedStore()
+        self.metrics = CountingMetrics()
+        self.kept: list[tuple[TokenKey, Facts, float]] = []
+        self.lookups = self.make()
+        self._finds: list[asyncio.Task[Facts]] = []
+
+    def make(
+        self, get_many: GetMany | None = None, *, timeout_seconds: float = 30, max_batch: int = 128
+    ) -> Lookups:
+        self.lookups = Lookups(
+            get_many or self.store.get_many,
+            keep=lambda key, facts, validated: self.kept.append((key, facts, validated)),
+            clock=self.clock,
+            metrics=self.metrics,
+            timeout_seconds=timeout_seconds,
+            max_batch=max_batch,
+        )
+        return self.lookups
+
+    async def busy(self, key: TokenKey) -> Command:
+        """Start a command that the test has to end."""
+        self._finds = [*self._finds, self.find(key)]
+        return await self.store.sent.get()
+
+    def find(self, key: TokenKey, max_age: float = float("inf")) -> asyncio.Task[Facts]:
+        return asyncio.create_task(self.lookups.find(key, max_age))
+
+
+async def turns(count: int = 5) -> None:
+    """Let everything that is ready run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def outcome(task: Coroutine[Any, Any, Facts] | asyncio.Task[Facts]) -> Facts | str:
+    try:
+        return await task
+    except StoreUnavailable as error:
+        return error.outcome
