@@ -104,8 +104,9 @@ def _failures_in_a_line() -> Iterator[None]:
         found = _BIND.search(str(error))
         if not found and not isinstance(error, socket.gaierror):
             raise
-        what = f" on {found['host']}:{found['port']}: {found['why']}" if found else f": {error}"
-        click.echo(f"gateway: can't listen{what.lower()}", err=True)
+        where = f" on {found['host']}:{found['port']}" if found else ""
+        why = found["why"] if found else error.strerror or "unknown error"
+        click.echo(f"gateway: can't listen{where}: {why.lower()}", err=True)
         raise SystemExit(1) from None
 
 

@@ -33,8 +33,9 @@ def probe(url: str, *, timeout_seconds: float) -> str | None:
     """
     if not url.startswith(("http://", "https://")):
         return "not an http URL"
+    opener = build_opener(ProxyHandler({}), _NoRedirects)
     try:
-        with _OPENER.open(url, timeout=timeout_seconds):
+        with opener.open(url, timeout=timeout_seconds):
             return None
     except HTTPError as error:
         error.close()
@@ -55,6 +56,3 @@ def _phrase(error: Exception) -> str:
 class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(self, *_: object) -> None:
         return None
-
-
-_OPENER = build_opener(ProxyHandler({}), _NoRedirects)

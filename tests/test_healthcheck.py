@@ -59,13 +59,12 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
         (OK, None),
         (b"HTTP/1.1 204 No Content\r\n\r\n", None),
         (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "answered 503"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\n\r\n", "answered 302"),
         (b"SSH-2.0-OpenSSH\r\n", "no HTTP answer (BadStatusLine)"),
         (b"", "no HTTP answer (RemoteDisconnected)"),
     ],
 )
 async def test_only_a_good_answer_is_good(answer: bytes, trouble: str | None) -> None:
-    """A redirect isn't one, and what isn't HTTP makes no traceback."""
+    """And what isn't HTTP makes no traceback."""
     async with answering(answer) as url:
         assert await probed(url) == trouble
 
@@ -90,8 +89,18 @@ def test_what_cannot_be_asked_is_told(url: str, trouble: str) -> None:
     assert probe(url, timeout_seconds=5) == trouble
 
 
+async def test_a_redirect_is_not_followed() -> None:
+    """Not even to where all is well."""
+    async with answering(OK) as well:
+        redirect = f"HTTP/1.1 302 Found\r\nLocation: {well}\r\nContent-Length: 0\r\n\r\n"
+        async with answering(redirect.encode()) as url:
+            assert await probed(url) == "answered 302"
+
+
 async def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of a container may name one for its traffic to the outside."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with answering(OK) as url:
         assert await probed(url) is None
