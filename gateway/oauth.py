@@ -1,0 +1,252 @@
+"""The token and revocation endpoints: forwarded to the key manager, and what comes of it.
+
+The key manager judges these requests, and what it says goes to the client byte for byte. The
+gateway takes from a success what the token store has to know, and nothing is sent twice: an
+answer that got lost may have replaced a refresh token (RFC 6749 §6).
+"""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+from aiohttp import ClientSession
+from multidict import CIMultiDict
+from yarl import URL
+
+from gateway.clock import Clock
+from gateway.errors import MethodNotAllowed, UpstreamInvalid
+from gateway.exchange import Exchange, RelayedResponse, RequestBody
+from gateway.headers import (
+    Fields,
+    HeaderPolicy,
+    client_response,
+    one_spelling,
+    upstream_request,
+)
+from gateway.issued import Issued, Unreadable, read_issued
+from gateway.metrics import Metrics
+from gateway.oauth_messages import (
+    ACCESS_TOKEN_FIELDS,
+    REFRESH_TOKEN_FIELDS,
+    WITHHELD_FIELDS,
+    Answer,
+    Parameters,
+    missing_no_store,
+    named_client,
+    parse_parameters,
+)
+from gateway.recording import Recorder
+from gateway.settings import KeyManager, Limits
+from gateway.tokens import token_key
+from gateway.upstream import upstream_errors
+
+log = structlog.stdlib.get_logger(__name__)
+
+MOST_BYTES = 2**20
+"""The largest request and answer: they are held in memory, and no form or token response of
+these endpoints comes near."""
+
+
+class OAuthEndpoints:
+    """Answers requests to the token and revocation endpoints.
+
+    ``session`` must not retry, and ``recorder`` outlives this: a reload of the settings makes new
+    endpoints, with the same recorder.
+    """
+
+    def __init__(
+        self,
+        settings: KeyManager,
+        *,
+        session: ClientSession,
+        recorder: Recorder,
+        metrics: Metrics,
+        clock: Clock,
+        limits: Limits,
+        policy: HeaderPolicy,
+    ) -> None:
+        self._settings = settings
+        self._session = session
+        self._recorder = recorder
+        self._metrics = metrics
+        self._clock = clock
+        self._most_body = min(limits.body, MOST_BYTES)
+        self._body_timeout_seconds = limits.body_timeout.total_seconds()
+        # The client's credentials are for the key manager, and its name is the one in its URL: it
+        # may share an address with others. The client's Host is in X-Forwarded-Host.
+        self._policy = replace(policy, forward_authorization=True, preserve_host=False)
+        self._timeout_seconds = (settings.connect_timeout + settings.read_timeout).total_seconds()
+        self._urls = {"token": settings.token_endpoint, "revoke": settings.revoke_endpoint}
+        paths = {"token": settings.token_path, "revoke": settings.revoke_path}
+        self._endpoints = {paths[name]: name for name, url in self._urls.items() if url is not None}
+        self._under_way: set[asyncio.Task[RelayedResponse]] = set()
+
+    def endpoint(self, path: str) -> str | None:
+        """Return which endpoint a judged path is, "token" or "revoke", if it is one."""
+        return self._endpoints.get(path)
+
+    async def answer(self, endpoint: str, exchange: Exchange) -> RelayedResponse:
+        """Forward a request and return the key manager's answer.
+
+        What has been sent is brought to its end even if the client goes away: the key manager may
+        have issued or revoked a token for it.
+
+        Raises:
+            MethodNotAllowed: neither POST (RFC 6749 §3.2, RFC 7009 §2.1) nor OPTIONS, the CORS
+                preflight, which the key manager judges too.
+            ContentTooLarge, RequestTimeout: the request's body didn't arrive as it should.
+            UpstreamUnreachable, UpstreamTimeout, UpstreamInvalid: there is no answer to pass on.
+            StoreUnavailable: the key manager has revoked a token that is still in the store.
+        """
+        exchange.route = endpoint
+        if exchange.request.method not in {"POST", "OPTIONS"}:
+            raise MethodNotAllowed(
+                "The endpoint takes POST only.", headers=[("Allow", "POST, OPTIONS")]
+            )
+        assert exchange.head is not None
+        body = await RequestBody(
+            exchange.request,
+            exchange.head,
+            most=self._most_body,
+            timeout_seconds=self._body_timeout_seconds,
+        ).read()
+        task = asyncio.create_task(self._forward(endpoint, exchange, body))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        try:
+            await asyncio.wait([task])  # which doesn't cancel it
+        except asyncio.CancelledError:
+            task.add_done_callback(_note_unheard)
+            raise
+        return task.result()
+
+    async def close(self, *, timeout_seconds: float = 5.0) -> None:
+        """Wait for the exchanges whose clients have gone, then give them up."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=timeout_seconds)
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def _forward(self, endpoint: str, exchange: Exchange, body: bytes) -> RelayedResponse:
+        sent_at = self._clock.wall()
+        answer = await self._ask(endpoint, exchange, body)
+        if exchange.request.method == "POST" and 200 <= answer.status < 300:
+            assert exchange.head is not None
+            assert exchange.target is not None
+            parameters = parse_parameters(exchange.head, exchange.target.query, body)
+            client_id = named_client(exchange.head.authorizations, parameters)
+            exchange.client_id = client_id
+            if endpoint == "revoke":
+                await self._revoke(answer, parameters)
+            else:
+                await self._record(answer, parameters, client_id, sent_at)
+        return self._relay(endpoint, exchange, answer)
+
+    async def _ask(self, endpoint: str, exchange: Exchange, body: bytes) -> Answer:
+        assert exchange.target is not None
+        query = exchange.target.query
+        url = f"{self._urls[endpoint]}" + ("" if query is None else f"?{query}")
+        with upstream_errors():
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._session.request(
+                    exchange.request.method,
+                    URL(url, encoded=True),
+                    headers=CIMultiDict(one_spelling(self._fields(exchange))),
+                    data=body or None,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) > MOST_BYTES:
+                        break
+                if response.status < 200 or len(content) > MOST_BYTES:
+                    response.close()
+                    raise UpstreamInvalid("The key manager's answer can not be passed on.")
+                return Answer(
+                    response.status, response.reason or "", response.raw_headers, bytes(content)
+                )
+
+    def _fields(self, exchange: Exchange) -> Fields:
+        assert exchange.head is not None
+        fields = upstream_request(
+            exchange.head,
+            policy=self._policy,
+            peer=exchange.peer,
+            scheme_name=exchange.scheme,
+            request_id=exchange.request_id,
+            facts=None,
+        )
+        # The gateway has to read the answer; and it is sent with the length that the body has.
+        replaced = {b"accept-encoding", b"content-length"}
+        fields = [(name, value) for name, value in fields if name.lower() not in replaced]
+        return [*fields, (b"Accept-Encoding", b"identity")]
+
+    async def _record(
+        self, answer: Answer, parameters: Parameters, client_id: str | None, sent_at: float
+    ) -> None:
+        """Bring what was issued into the store. Never fails: the client must get its tokens."""
+        try:
+            issued = None
+            if self._settings.record_tokens and answer.status == 200:
+                issued = self._read(answer, parameters, client_id, sent_at)
+            # A refresh token that was replaced ends alone; its grant goes on.
+            ended = set(answer.named_tokens(ACCESS_TOKEN_FIELDS))
+            ended -= {issued.key} if issued is not None else set()
+            if ended:
+                await self._recorder.deactivate(list(ended))
+            if issued is not None:
+                await self._recorder.record(issued)
+        except Exception as error:  # noqa: BLE001 -- see above
+            # Without its message and traceback: either could quote the answer.
+            self._metrics.token_recorded("lost")
+            log.error("issued token not recorded", why=type(error).__name__)  # noqa: TRY400
+
+    def _read(
+        self, answer: Answer, parameters: Parameters, client_id: str | None, sent_at: float
+    ) -> Issued | None:
+        try:
+            return read_issued(
+                answer,
+                parameters=parameters,
+                client_id=client_id,
+                now_at=sent_at,
+                default_expires_in_seconds=self._settings.default_expires_in.total_seconds(),
+            )
+        except Unreadable as fault:
+            self._metrics.token_recorded("unreadable")
+            log.warning("token response not recorded", fault=str(fault))
+            return None
+
+    async def _revoke(self, answer: Answer, parameters: Parameters) -> None:
+        """Remove from the store what was revoked; raises ``StoreUnavailable``."""
+        keys = [token_key(token) for token in parameters.get("token", ())]
+        keys += answer.named_tokens(ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS)
+        if not keys:
+            log.warning("revocation without a token that could be read")
+            return
+        await self._recorder.revoke(list(dict.fromkeys(keys)))
+
+    def _relay(self, endpoint: str, exchange: Exchange, answer: Answer) -> RelayedResponse:
+        fields = [
+            (name, value)
+            for name, value in client_response(
+                answer.headers, request_id=exchange.request_id, date=exchange.date
+            )
+            if name.lower() not in WITHHELD_FIELDS
+        ]
+        if endpoint == "token" and exchange.request.method == "POST" and answer.status == 200:
+            fields += missing_no_store(answer)
+        response = RelayedResponse(answer.status, answer.reason, fields, body=answer.content)
+        if exchange.closes:
+            response.force_close()
+        return response
+
+
+def _note_unheard(task: asyncio.Task[RelayedResponse]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        log.warning("exchange failed after its client had gone", error=type(error).__name__)
