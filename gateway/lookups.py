@@ -14,6 +14,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
+from gateway.patience import Patience
 from gateway.tokens import INACTIVE, Facts, MalformedFacts, TokenKey, parse_facts
 
 log = structlog.stdlib.get_logger(__name__)
@@ -106,7 +107,7 @@ class Lookups:
                 self._start_batch()
         lookup.callers += 1
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with Patience(self._timeout_seconds):
                 # Shielded: a caller that goes away takes nobody else's answer with it.
                 return await asyncio.shield(lookup.answer)
         except TimeoutError:

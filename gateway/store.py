@@ -5,7 +5,6 @@ for whoever writes it. Every call ends within the store's time-out, and every wa
 Redis can fail ends as ``StoreUnavailable``: a store that is down says nothing of a token.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from gateway import settings
 from gateway.errors import SettingsError, StoreUnavailable
+from gateway.patience import Patience
 from gateway.settings.store_url import StoreUrl, parse_store_url
 from gateway.tokens import TokenKey
 
@@ -132,7 +132,7 @@ class TokenStore:
     async def _answering(self) -> AsyncIterator[None]:
         """Hold a call to its time-out and turn every way of failing into one error."""
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with Patience(self.timeout_seconds):
                 yield
         except _FAULTS as error:
             self._note(error)
@@ -198,7 +198,9 @@ def _client_options(url: StoreUrl, store: settings.Store) -> dict[str, Any]:
     options: dict[str, Any] = {
         "username": url.username or store.username,
         "password": url.password or password,
-        "socket_timeout": store.timeout.total_seconds(),
+        # Over every call stands a time-out of ours, which forgives the event loop a stall; this
+        # one only sees to it that none is forgotten.
+        "socket_timeout": 4 * store.timeout.total_seconds(),
         "socket_connect_timeout": store.connect_timeout.total_seconds(),
         # One more try, at once: a pooled connection may have died since it was used last. What is
         # slow is not tried again, and every call has a time-out of its own over all of it.
