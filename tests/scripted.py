@@ -7,9 +7,11 @@ from typing import Any
 
 from clocks import FakeClock
 
+from gateway.cache import FactsCache
 from gateway.errors import StoreUnavailable
 from gateway.lookups import GetMany, Lookups
 from gateway.tokens import Facts, TokenKey, token_key
+from gateway.validator import Validator
 
 Answers = list[bytes | None]
 
@@ -173,3 +175,41 @@ async def outcome(task: Coroutine[Any, Any, Facts] | asyncio.Task[Facts]) -> Fac
         return await task
     except StoreUnavailable as error:
         return error.outcome
+
+
+class ValidatorBench:
+    """A validator over a store in memory, and what it counted."""
+
+    def __init__(self, clock: FakeClock, documents: dict[TokenKey, bytes]) -> None:
+        self.clock = clock
+        self.store = MemoryStore(documents)
+        self.metrics = CountingMetrics()
+        self.validator = self.make()
+
+    def make(
+        self,
+        get_many: GetMany | None = None,
+        *,
+        max_age_seconds: float = 900.0,
+        stale_seconds: float = 0.0,
+        max_entries: int = 100,
+        timeout_seconds: float = 30.0,
+    ) -> Validator:
+        self.validator = Validator(
+            get_many or self.store.get_many,
+            cache=FactsCache(
+                max_age_seconds=max_age_seconds,
+                stale_seconds=stale_seconds,
+                max_entries=max_entries,
+                clock=self.clock,
+            ),
+            negative_cache=FactsCache(max_age_seconds=1.0, max_entries=2, clock=self.clock),
+            clock=self.clock,
+            metrics=self.metrics,
+            timeout_seconds=timeout_seconds,
+        )
+        return self.validator
+
+    @property
+    def commands(self) -> int:
+        return len(self.store.commands)
