@@ -157,8 +157,8 @@ class Gateway:
         Raises:
             SettingsError: a certificate or key can't be used; nothing has changed then.
         """
-        assert self._traffic is not None
-        assert self._server is not None
+        if self._traffic is None or self._server is None:
+            return  # not started, so nothing works by the old ones yet
         changed = changed_settings(self.settings, settings)
         fixed = [name for name in changed if name.startswith(_NEED_RESTART)]
         if fixed:

@@ -31,12 +31,13 @@ def serve(load: Callable[[], Settings]) -> int:
 
 async def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     gateway = Gateway(settings)
-    await gateway.start()
     loop = asyncio.get_running_loop()
     ending: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    # Before the ports are open: whoever sees one open may send a signal.
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.put_nowait, number)
     loop.add_signal_handler(signal.SIGHUP, _reload, gateway, load)
+    await gateway.start()
     first = await ending.get()
     at_once = first is signal.SIGINT
     grace_seconds = 0.0 if at_once else gateway.settings.listen.drain_grace.total_seconds()
