@@ -5,13 +5,14 @@ for whoever writes it. Every call ends within the store's time-out, and every wa
 Redis can fail ends as ``StoreUnavailable``: a store that is down says nothing of a token.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -45,12 +46,16 @@ class TokenStore:
         *,
         key_prefix: str = "token:",
         timeout_seconds: float = 0.5,
+        max_connections: int = 32,
         sentinels: Sequence[Redis] = (),
     ) -> None:
         self.key_prefix = key_prefix
         self.timeout_seconds = timeout_seconds
         self._client = client
         self._sentinels = sentinels
+        # A call takes one connection of each server. redis-py's pools refuse beyond their limit;
+        # here a call waits for its turn.
+        self._turns = asyncio.Semaphore(max_connections)
         self._reachable = True
 
     def name(self, key: TokenKey) -> str:
@@ -132,7 +137,7 @@ class TokenStore:
     async def _answering(self) -> AsyncIterator[None]:
         """Hold a call to its time-out and turn every way of failing into one error."""
         try:
-            async with Patience(self.timeout_seconds):
+            async with Patience(self.timeout_seconds), self._turns:
                 yield
         except _FAULTS as error:
             self._note(error)
@@ -179,6 +184,7 @@ def open_store(store: settings.Store) -> TokenStore:
         client,
         key_prefix=store.key_prefix,
         timeout_seconds=store.timeout.total_seconds(),
+        max_connections=store.max_connections,
         sentinels=sentinels,
     )
 
@@ -230,13 +236,4 @@ def _open_one(url: StoreUrl, options: dict[str, Any], store: settings.Store) -> 
     if url.kind != "unix":
         ((host, port),) = url.nodes
         place = {"host": host, "port": port}
-    # Redis() makes a pool that refuses beyond its limit; this one lets a call wait for its turn.
-    pool = Redis(db=url.database, **place, **options).connection_pool
-    return Redis.from_pool(
-        BlockingConnectionPool(
-            connection_class=pool.connection_class,
-            max_connections=store.max_connections,
-            timeout=store.timeout.total_seconds(),
-            **pool.connection_kwargs,
-        )
-    )
+    return Redis(db=url.database, max_connections=store.max_connections, **place, **options)
