@@ -13,6 +13,7 @@ from gateway.errors import GatewayError
 from gateway.listeners import Listeners, authority
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
+from gateway.recording import Recorder
 from gateway.settings import Settings
 from gateway.settings.render import changed_settings
 from gateway.store import TokenStore, open_store
@@ -62,6 +63,9 @@ class Gateway:
             metrics=self.metrics,
             timeout_seconds=settings.store.timeout.total_seconds(),
             max_batch=settings.store.max_batch,
+        )
+        self._recorder = Recorder(
+            self.store, known=self.validator, metrics=self.metrics, clock=self._clock
         )
         self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
         self._traffic: Traffic | None = None
@@ -117,6 +121,7 @@ class Gateway:
         if self._admin is not None:
             await self._admin.cleanup()
         await self.validator.close()
+        await self._recorder.close()
         if self._owns_store:
             await self.store.close()
 
@@ -195,8 +200,8 @@ class Gateway:
     def _build_traffic(self, settings: Settings) -> Traffic:
         return Traffic(
             settings,
-            store=self.store,
             validator=self.validator,
+            recorder=self._recorder,
             metrics=self.metrics,
             clock=self._clock,
         )

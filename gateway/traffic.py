@@ -7,12 +7,13 @@ from aiohttp import ClientSession, web
 from gateway.clock import Clock
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
+from gateway.oauth import OAuthEndpoints
 from gateway.proxy.http import HttpProxy, reuse_trace
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.websocket import WebSocketProxy
+from gateway.recording import Recorder
 from gateway.routes import Routes
 from gateway.settings import Settings
-from gateway.store import TokenStore
 from gateway.upstream import open_session
 from gateway.validator import Validator
 
@@ -27,14 +28,13 @@ class Traffic:
         self,
         settings: Settings,
         *,
-        store: TokenStore,
         validator: Validator,
+        recorder: Recorder,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         limits, proxy = settings.limits, settings.proxy
         policy = HeaderPolicy.from_settings(proxy)
-        self._sessions: list[ClientSession] = []
         session = open_session(
             connect_timeout_seconds=limits.connect_timeout.total_seconds(),
             read_timeout_seconds=limits.read_timeout.total_seconds(),
@@ -43,7 +43,23 @@ class Traffic:
             ca_file=proxy.ca_file,
             trace=reuse_trace(),
         )
-        self._sessions.append(session)
+        key_manager = open_session(
+            connect_timeout_seconds=settings.key_manager.connect_timeout.total_seconds(),
+            read_timeout_seconds=settings.key_manager.read_timeout.total_seconds(),
+            idle_timeout_seconds=limits.upstream_idle_timeout.total_seconds(),
+            connections=limits.upstream_connections,
+            ca_file=settings.key_manager.ca_file,
+        )
+        self._sessions: tuple[ClientSession, ...] = (session, key_manager)
+        self._oauth = OAuthEndpoints(
+            settings.key_manager,
+            session=key_manager,
+            recorder=recorder,
+            metrics=metrics,
+            clock=clock,
+            limits=limits,
+            policy=policy,
+        )
         self.websocket = WebSocketProxy(session, policy=policy)
         self.pipeline = Pipeline(
             routes=Routes.from_settings(settings.routes),
@@ -57,7 +73,7 @@ class Traffic:
                 write_timeout_seconds=limits.write_timeout.total_seconds(),
             ),
             websocket=self.websocket,
-            oauth=None,
+            oauth=self._oauth,
             metrics=metrics,
             clock=clock,
             realm=proxy.realm,
@@ -85,6 +101,7 @@ class Traffic:
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Close the connections to upstreams."""
+        """Finish what clients have left behind, and close the connections to upstreams."""
+        await self._oauth.close()
         for session in self._sessions:
             await session.close()

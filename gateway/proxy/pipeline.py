@@ -47,7 +47,7 @@ class Pipeline:
         validator: Validator,
         http: HttpProxy,
         websocket: WebSocketProxy,
-        oauth: OAuthAnswers | None,
+        oauth: OAuthAnswers,
         metrics: Metrics,
         clock: Clock,
         realm: str,
@@ -137,11 +137,11 @@ class Pipeline:
         if request.method == "OPTIONS" and request.raw_path == "*":
             return self._answer_asterisk(exchange)
         exchange.target = target = parse_target(request.method, request.raw_path)
-        endpoint = self._oauth.endpoint(target.judged) if self._oauth else None
-        if self._oauth is not None and endpoint is not None:
+        endpoint = self._oauth.endpoint(target.judged)
+        if endpoint is not None:
             exchange.route = endpoint
             response = await self._oauth.answer(endpoint, exchange)
-            exchange.outcome = exchange.outcome or "proxied"
+            exchange.outcome = "proxied"
             return response
         route = self._routes.match(request.method, target.judged)
         exchange.route = route.name
