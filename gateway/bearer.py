@@ -16,7 +16,8 @@ _BEARER = re.compile(rb"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)
 
 def scheme(authorization: bytes) -> bytes:
     """Return the authentication scheme of an ``Authorization`` value, in lower case."""
-    return authorization.split(b" ", 1)[0].strip().lower()
+    # Any white space ends it: "Bearer<TAB>…" is a bearer token, if a malformed one.
+    return b"".join(authorization.split(None, 1)[:1]).lower()
 
 
 def credentials(authorizations: Sequence[bytes], query: str | None, *, realm: str) -> bytes:
