@@ -15,18 +15,22 @@ from gateway.settings import RouteSettings
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
-# What another parser may fold into another path: dot segments (also with path parameters,
-# "/..;/"), encoded dots, slashes, backslashes and NULs, encodings of encodings, empty segments,
-# and bytes that stand in no URI.
+# What another parser may fold into another path: dot segments and empty ones (also with path
+# parameters, "/..;/" and "/;/"), encoded dots, slashes, backslashes and control bytes, overlong
+# UTF-8, and bytes that stand in no URI.
 _DODGE = re.compile(
     r"//"
-    r"|/\.{1,2}(?:[/;]|$)"
-    r"|%(?:2e|2f|5c|00|25[0-9a-f]{2})"
+    r"|/\.{1,2}(?:/|$)"
+    r"|/\.{0,2}(?:;|%3b)"
+    r"|%(?:2e|2f|5c|[01][0-9a-f]|7f)"
+    r"|%c[01]%[89ab]"
     r"|%(?![0-9a-f]{2})"
     r"|[^\x21-\x7e]"
     r"|[\\#]",
     re.IGNORECASE,
 )
+_ENCODED = re.compile(r"%[0-9a-f]{2}", re.IGNORECASE)
+_PARAMETERS = re.compile(r";[^/]*")
 _DODGE_IN_QUERY = re.compile(r"[^\x21-\x7e]|#")
 
 
@@ -51,7 +55,7 @@ def parse_target(method: str, raw_target: str) -> Target:
         MethodNotAllowed: CONNECT and TRACE, which aren't served (RFC 9110 §9.3.6, §9.3.8).
         BadRequest: not in origin form (RFC 9112 §3.2), or a path that could be read as another.
     """
-    if method in _REFUSED_METHODS:
+    if method.upper() in _REFUSED_METHODS:
         raise MethodNotAllowed("CONNECT and TRACE are not served.", headers=[("Allow", "")])
     if not _METHOD.fullmatch(method):
         raise BadRequest("The method is malformed.")
@@ -62,7 +66,11 @@ def parse_target(method: str, raw_target: str) -> Target:
         raise BadRequest("The path has dot segments, empty segments or encoded delimiters.")
     if _DODGE_IN_QUERY.search(query):
         raise BadRequest("The query has bytes that must be percent-encoded.")
-    judged = unquote(path, encoding="latin-1") if "%" in path else path
+    judged = path
+    if "%" in path:
+        judged = unquote(path, encoding="latin-1")
+        if _ENCODED.search(judged):  # "%252e", or "%25%32%65": decoded twice it is a dot
+            raise BadRequest("The path is percent-encoded more than once.")
     return Target(path, query if question_mark else None, judged)
 
 
@@ -105,6 +113,7 @@ class Routes:
         self._by_path: dict[str, list[Route]] = {}
         for route in routes:
             self._by_path.setdefault(route.path, []).append(route)
+        self._most_segments = max((path.count("/") for path in self._by_path), default=0)
 
     @classmethod
     def from_settings(cls, settings: Sequence[RouteSettings]) -> "Routes":
@@ -131,15 +140,16 @@ class Routes:
         """Return the route with the longest prefix of a judged path, at a segment boundary.
 
         Raises:
+            BadRequest: path parameters ("/orders;v=1") would lead a backend that leaves them out
+                of the path, as servlets do, to where another route governs.
             NoRoute: there is none.
             MethodNotAllowed: there is, but not for this method (RFC 9110 §15.5.6).
         """
-        prefix = path
-        while prefix not in self._by_path:
-            if prefix in {"", "/"}:
-                raise NoRoute("No route has this path.")
-            prefix = prefix.rpartition("/")[0] or "/"
-        candidates = self._by_path[prefix]
+        candidates = self._governing(path)
+        if ";" in path and self._governing(_PARAMETERS.sub("", path)) is not candidates:
+            raise BadRequest("The path could be read as that of another route.")
+        if candidates is None:
+            raise NoRoute("No route has this path.")
         for route in candidates:
             if route.takes(method):
                 return route
@@ -150,3 +160,13 @@ class Routes:
             "The route does not take this method.",
             headers=[("Allow", ", ".join(sorted(allowed)))],
         )
+
+    def _governing(self, path: str) -> list[Route] | None:
+        # No deeper than the deepest route: a path of thousands of segments costs no more.
+        segments = path.split("/", self._most_segments + 1)[: self._most_segments + 1]
+        while len(segments) > 1:
+            routes = self._by_path.get("/".join(segments))
+            if routes is not None:
+                return routes
+            segments.pop()
+        return self._by_path.get("/")

@@ -1,4 +1,7 @@
-"""Credentials of a request, and the challenges that answer it, as tables (RFC 6750)."""
+"""Credentials of a request, and the challenges that answer it (RFC 6750).
+
+Long, because it is tables.
+"""
 
 from string import ascii_letters
 
