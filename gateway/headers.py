@@ -10,7 +10,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import quote
 
 from gateway.bearer import scheme
-from gateway.request_head import HOP_BY_HOP, RawHeaders, RequestHead, connection_options
+from gateway.request_head import (
+    ACTED_UPON,
+    HOP_BY_HOP,
+    RawHeaders,
+    RequestHead,
+    connection_options,
+)
 from gateway.settings import Proxy
 from gateway.tokens import Facts
 
@@ -32,10 +38,41 @@ _NOT_NOMINABLE = frozenset(
         b"www-authenticate",
     }
 )
-# Other spellings of "the client is at" and of "the path is", which backends may believe.
-_FORWARDING = frozenset({b"forwarded", b"true-client-ip", b"x-client-ip", b"x-real-ip"})
+# Other ways to say "the client is at", which backends may believe.
+_FORWARDING = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"client-ip",
+        b"fastly-client-ip",
+        b"forwarded",
+        b"forwarded-for",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-original-forwarded-for",
+        b"x-original-host",
+        b"x-originating-ip",
+        b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+    }
+)
 _FORWARDING_PREFIX = b"x-forwarded-"
-_PATH_OVERRIDES = frozenset({b"x-original-uri", b"x-original-url", b"x-rewrite-url"})
+# By these a backend may act on another path or method than the one judged; Proxy becomes a CGI's
+# HTTP_PROXY (CVE-2016-5385).
+_OVERRIDES = frozenset(
+    {
+        b"proxy",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-uri",
+        b"x-original-url",
+        b"x-rewrite-url",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +100,10 @@ class HeaderPolicy:
         """Whether forwarding headers from this address are believed."""
         if not self.trusted_networks or peer is None:
             return False
-        address = ip_address(peer.partition("%")[0])
+        try:
+            address = ip_address(peer.partition("%")[0])
+        except ValueError:  # the peer of a Unix socket has no address
+            return False
         mapped = getattr(address, "ipv4_mapped", None)
         return any((mapped or address) in network for network in self.trusted_networks)
 
@@ -90,7 +130,7 @@ def upstream_request(
     fields += [
         (name, value)
         for lower, name, value in head.fields
-        if _crosses(_normal(lower), identity)
+        if _crosses(lower, identity)
         and (lower not in head.nominated or lower in _NOT_NOMINABLE)
         and (
             lower != b"authorization"
@@ -106,13 +146,24 @@ def upstream_request(
     return fields
 
 
+_NORMAL = bytes(code if chr(code).isalnum() else ord("-") for code in bytes(range(128)).lower())
+_NORMAL += bytes(range(128, 256))
+
+
 def _normal(name: bytes) -> bytes:
-    # CGI, WSGI and their heirs take "-" and "_" in names for the same.
-    return name.lower().replace(b"_", b"-")
+    # To CGI, WSGI and their heirs "-" and "_" in names are the same, to some all but letters and
+    # digits (RFC 3875 §4.1.18).
+    return name.translate(_NORMAL)
 
 
-def _crosses(normal: bytes, identity: bytes) -> bool:
-    return not (normal.startswith(identity) or normal in _PATH_OVERRIDES or _is_forwarding(normal))
+def _crosses(lower: bytes, identity: bytes) -> bool:
+    normal = _normal(lower)
+    return not (
+        normal.startswith(identity)
+        or normal in _OVERRIDES
+        or _is_forwarding(normal)
+        or (normal != lower and normal in ACTED_UPON)
+    )
 
 
 def _is_forwarding(normal: bytes) -> bool:
@@ -123,7 +174,7 @@ def _forwarding(head: RequestHead, trusted: bool, peer: str | None, scheme_name:
     """Return the fields that tell where the request came from: a trusted peer's, and our own."""
     given = [field for field in head.fields if trusted and _is_forwarding(field[0])]
     names = {lower for lower, _, _ in given}
-    hops = [value for lower, _, value in given if lower == b"x-forwarded-for"]
+    hops = [value for lower, _, value in given if lower == b"x-forwarded-for" and value]
     if peer is not None:
         hops.append(peer.encode())
     fields = [(name, value) for lower, name, value in given if lower != b"x-forwarded-for"]

@@ -39,6 +39,8 @@ _LOOKED_AT = frozenset(
     }
 )
 _ENDS_HERE = HOP_BY_HOP | {b"expect", b"host", b"x-request-id"}
+ACTED_UPON = _LOOKED_AT | _ENDS_HERE
+"""Fields that frame or route a message, or that the gateway decides by."""
 
 _NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BAD_IN_VALUE = re.compile(rb"[^\t\x20-\x7e]")
