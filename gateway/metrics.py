@@ -5,11 +5,13 @@ holds a token, a token key or anything else that a client can make up.
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 from gateway import __version__
 
@@ -17,6 +19,23 @@ _DURATION_BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class _Evictions(Collector):
+    """The caches' own counts, read when metrics are."""
+
+    def __init__(self) -> None:
+        self.by_cache: dict[str, Callable[[], int]] = {}
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        family = CounterMetricFamily(
+            "gateway_cache_evictions",
+            "Tokens that have left each cache to make room.",
+            labels=["cache"],
+        )
+        for name, evictions in self.by_cache.items():
+            family.add_metric([name], evictions())
+        yield family
 
 
 class Metrics:
@@ -62,12 +81,8 @@ class Metrics:
         self._entries = Gauge(
             "gateway_cache_entries", "Tokens in each cache.", ["cache"], registry=registry
         )
-        self._evictions = Gauge(
-            "gateway_cache_evictions",
-            "Tokens that have left each cache to make room.",
-            ["cache"],
-            registry=registry,
-        )
+        self._evictions = _Evictions()
+        registry.register(self._evictions)
         self._looked_up = Counter(
             "gateway_store_lookups", "Tokens looked up in the store.", registry=registry
         )
@@ -134,7 +149,7 @@ class Metrics:
     ) -> None:
         """Show the size of a cache and how much it has evicted, whenever metrics are read."""
         self._entries.labels(name).set_function(entries)
-        self._evictions.labels(name).set_function(evictions)
+        self._evictions.by_cache[name] = evictions
 
     def request_started(self) -> None:
         """A request's header section is here."""
