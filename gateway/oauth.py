@@ -194,10 +194,9 @@ class OAuthEndpoints:
             if self._settings.record_tokens and answer.status == 200:
                 issued = self._read(answer, parameters, client_id, sent_at)
             # A refresh token that was replaced ends alone; its grant goes on.
-            ended = set(answer.named_tokens(ACCESS_TOKEN_FIELDS))
-            ended -= {issued.key} if issued is not None else set()
+            ended = answer.named_tokens(ACCESS_TOKEN_FIELDS)
             if ended:
-                await self._recorder.deactivate(list(ended))
+                await self._recorder.deactivate(ended)
             if issued is not None:
                 await self._recorder.record(issued)
         except Exception as error:  # noqa: BLE001 -- see above

@@ -161,7 +161,9 @@ class Recorder:
         self._waiting.move_to_end(entry.key)
         if len(self._waiting) > self._most_waiting:
             self._lose(next(iter(self._waiting)), "too many wait")
-        if not self._closing and (self._retrying is None or self._retrying.done()):
+        if self._closing:
+            self._lose(entry.key, "the gateway stops")
+        elif self._retrying is None or self._retrying.done():
             self._retrying = asyncio.create_task(self._retry())
 
     async def _retry(self) -> None:

@@ -63,10 +63,14 @@ def bearer(token: str, **members: Any) -> bytes:
 
 @dataclass
 class Reaction:
-    """What becomes of one request: its answer, sent once the gate is open; or the end."""
+    """What becomes of one request: its answer, sent once the gate is open; or the end.
+
+    One that repeats sends its answer again and again, until the connection is closed.
+    """
 
     answer: bytes = b""
     closes: bool = False
+    repeats: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -98,9 +102,16 @@ class ScriptedKeyManager:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    def will(self, answer: bytes = b"", *, closes: bool = False, waits: bool = False) -> Reaction:
+    def will(
+        self,
+        answer: bytes = b"",
+        *,
+        closes: bool = False,
+        waits: bool = False,
+        repeats: bool = False,
+    ) -> Reaction:
         """Line up a reaction; one that waits does so until its gate is opened."""
-        reaction = Reaction(answer, closes)
+        reaction = Reaction(answer, closes, repeats)
         if not waits:
             reaction.gate.set()
         self._reactions.append(reaction)
@@ -124,6 +135,10 @@ class ScriptedKeyManager:
                 reaction = self._next()
                 await reaction.gate.wait()
                 writer.write(reaction.answer)
+                while reaction.repeats:
+                    await writer.drain()
+                    await asyncio.sleep(0)
+                    writer.write(reaction.answer)
                 if reaction.closes:
                     return
         except (asyncio.IncompleteReadError, ConnectionError):

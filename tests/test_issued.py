@@ -127,6 +127,14 @@ def test_a_request_can_not_lend_a_token_another_user(form: Parameters) -> None:
     assert recorded(read({}, form=form)).get("sub") in {None, "demo-key"}
 
 
+@pytest.mark.parametrize("grant_type", ["authorization_code", "client_credentials", "odd"])
+def test_a_refresh_token_counts_only_in_a_refresh(grant_type: str) -> None:
+    """Elsewhere the key manager ignores it, and with it somebody else's grant."""
+    issued = read({}, form=REFRESH | {"grant_type": [grant_type]})
+    assert issued is not None
+    assert issued.used_refresh_key is None
+
+
 def test_two_requested_scopes_are_none() -> None:
     """Which of the two the key manager took can't be known."""
     assert recorded(read({}, form=CLIENT | {"scope": ["read", "admin"]}))["scope"] == ""

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import fakeredis
@@ -86,6 +86,7 @@ class GatedStore(TokenStore):
         self.written = asyncio.Event()
         self.gate = asyncio.Event()
         self.fails = False
+        self.deletes = True
 
     async def put(
         self, key: TokenKey, document: Mapping[str, Any], *, expires_in_seconds: float
@@ -95,6 +96,11 @@ class GatedStore(TokenStore):
         await self.gate.wait()
         if self.fails:
             raise StoreUnavailable
+
+    async def delete(self, keys: Sequence[TokenKey]) -> int:
+        if not self.deletes:
+            raise StoreUnavailable
+        return await super().delete(keys)
 
 
 class House:
@@ -313,6 +319,16 @@ async def test_a_token_deactivated_while_it_waits_is_not_written(house: House) -
     assert await house.document(A1) is None
 
 
+async def test_a_deactivated_refresh_token_leaves_what_waits(house: House) -> None:
+    """A refresh token that was replaced takes nothing with it."""
+    house.store_is(up=False)
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    house.store_is(up=True)
+    await house.recorder.deactivate([R1])
+    await house.retry()
+    assert await house.document(A1) is not None
+
+
 async def test_a_revocation_needs_the_store_and_is_tried_again(house: House) -> None:
     """Who revokes is told that it isn't done; it is done when the store is back all the same."""
     await house.recorder.record(house.issued(A1, refresh=R1))
@@ -359,6 +375,28 @@ async def test_a_token_revoked_while_it_is_written_is_removed(
     await recorder.close()
 
 
+async def test_a_revocation_that_fails_while_a_token_is_written_is_not_forgotten(
+    house: House,
+) -> None:
+    """The token that waited is replaced by its revocation, which then waits in its place."""
+    store = GatedStore(house.client)
+    house.recorder = recorder = house.recorder_on(store)
+    house.store_is(up=False)
+    await recorder.record(house.issued(A1))
+    house.store_is(up=True)
+    retrying = asyncio.create_task(house.retry())
+    await store.written.wait()
+    store.deletes = False
+    with pytest.raises(StoreUnavailable):
+        await recorder.revoke([A1])
+    store.gate.set()
+    await retrying
+    assert await house.document(A1) is not None
+    store.deletes = True
+    await house.retry()
+    assert await house.document(A1) is None
+
+
 async def test_a_token_recorded_while_another_gateway_revokes_is_removed(house: House) -> None:
     """The mark on the grant tells the gateway that recorded too late."""
     await house.recorder.record(house.issued(A1, refresh=R1))
@@ -395,6 +433,16 @@ async def test_what_closing_can_not_write_is_lost_and_said(house: House) -> None
     assert house.counts["recorded lost"] == 1
     assert house.recorder._retrying is not None
     assert house.recorder._retrying.done()
+
+
+async def test_a_recorder_that_is_closed_starts_nothing(house: House) -> None:
+    """What fails after the end is lost at once, and said."""
+    await house.recorder.close()
+    house.store_is(up=False)
+    with capture_logs() as logs:
+        await house.recorder.record(house.issued(A1))
+    assert [line["token_key"] for line in logs if "token_key" in line] == [A1.hex()]
+    assert house.recorder._retrying is None
 
 
 async def test_a_fault_of_ours_does_not_hold_up_the_rest(house: House) -> None:
