@@ -22,7 +22,7 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 	$(BIN)/gateway serve --config $(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, import layers.
 	$(BIN)/ruff format --check .

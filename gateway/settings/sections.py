@@ -258,7 +258,11 @@ class Proxy(Section):
 class Limits(Section):
     """How much, how long, how many."""
 
-    body: Size = Field(10 * 2**20, description="Largest request body. 0B refuses any body.")
+    body: Size = Field(
+        10 * 2**20,
+        description="Largest request body. 0B refuses any body; /token and /revoke take 1MiB at "
+        "most.",
+    )
     headers: HeaderSize = Field(
         16 * 2**10, description="Largest header section, request line included."
     )
