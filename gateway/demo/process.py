@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from io import TextIOWrapper
 from urllib.parse import urlsplit
 
 from rich.console import Console
@@ -40,12 +41,14 @@ async def serve(options: DemoOptions) -> int:
     if options.story and options.log_level == "warning":
         # The story replays a refresh token, and the key manager rightly warns of that.
         logging.getLogger("gateway.keymanager").setLevel(logging.ERROR)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # "…" isn't in every encoding
     console = Console(highlight=False)
     try:
         with _signals() as ended:
             async with running(options) as stack:
                 if options.story:
-                    return await _tell(stack, console, ended)
+                    return await tell(stack, console, ended)
                 show_stack(console, stack, options)
                 await ended.wait()
                 console.print("Stopped.")
@@ -104,7 +107,7 @@ def browsable(url: str) -> str:
     return f"{parts.scheme}://localhost:{parts.port}"
 
 
-async def _tell(stack: Stack, console: Console, ended: asyncio.Event) -> int:
+async def tell(stack: Stack, console: Console, ended: asyncio.Event) -> int:
     """Play the story unless a signal ends it; return the exit code."""
     clock = SystemClock()
     title = f"The life of a token, by calls to {browsable(stack.tls_url)}"

@@ -1,6 +1,7 @@
 """The life of a token, played by real calls; every step has something that it must come to."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import aiohttp
@@ -12,14 +13,18 @@ from gateway.demo.steps import Steps, Unexpected, check
 from gateway.demo.timeline import Timeline
 from gateway.demo.window import Verdict, Window
 
+Sleep = Callable[[float], Awaitable[None]]
 
-async def play(stack: Stack, timeline: Timeline, clock: Clock) -> bool:
+
+async def play(
+    stack: Stack, timeline: Timeline, clock: Clock, *, sleep: Sleep = asyncio.sleep
+) -> bool:
     """Play the story to its end, or to the first step that isn't as it should be.
 
-    Returns whether every step was.
+    Returns whether every step was. ``sleep`` waits for seconds of ``clock``.
     """
     async with opened_calls(stack, clock) as calls:
-        story = Story(calls, timeline, clock, max_age_seconds=stack.max_age_seconds)
+        story = Story(calls, timeline, clock, sleep, max_age_seconds=stack.max_age_seconds)
         try:
             with timeline.running():
                 await story.refresh_token_is_replaced()
@@ -46,12 +51,19 @@ class Story:
     """
 
     def __init__(
-        self, calls: Calls, timeline: Timeline, clock: Clock, *, max_age_seconds: float
+        self,
+        calls: Calls,
+        timeline: Timeline,
+        clock: Clock,
+        sleep: Sleep,
+        *,
+        max_age_seconds: float,
     ) -> None:
         self.steps = Steps(calls, timeline)
         self._calls = calls
         self._timeline = timeline
         self._clock = clock
+        self._sleep = sleep
         self._max_age_seconds = max_age_seconds
 
     async def refresh_token_is_replaced(self) -> None:
@@ -112,7 +124,7 @@ class Story:
                 break
             accepted.append(answer)
             self._show_wait(len(accepted), window)
-            await asyncio.sleep(max(0.0, instant - self._clock.monotonic()))
+            await self._sleep(max(0.0, instant - self._clock.monotonic()))
             answer = await self._call_in_window(access, window)
         if not accepted:
             says = "the window had closed before the first call: give a longer --max-age"

@@ -22,7 +22,7 @@ def free_ports(**others: object) -> DemoOptions:
 @pytest.fixture
 def run() -> Run:
     """Run a demo on free ports, with options of the test's own."""
-    return lambda **others: running(free_ports(**others))
+    return lambda clock=None, **others: running(free_ports(**others), clock=clock)
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from clocks import FakeClock
 
 from gateway.demo.curls import reference_curls, walkthrough
 from gateway.demo.process import browsable
@@ -17,6 +18,7 @@ from gateway.demo.stack import Stack
 
 Run = Callable[..., AbstractAsyncContextManager[Stack]]
 
+END = "=" * 9
 STAND_IN = Path(__file__).with_name("curl.py")
 
 
@@ -32,71 +34,69 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
 
 
-async def shell(script: str, path: str) -> str:
-    """What a shell prints that runs a script and stops where it fails."""
+class Shell:
+    """A shell to paste into; it ends where a command fails."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def paste(self, command: str) -> str:
+        """Return what the command printed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{command}\necho; echo {END}\n".encode())
+        shown = await self._process.stdout.readuntil(f"\n{END}\n".encode())
+        return shown.decode().removesuffix(f"\n{END}\n")
+
+
+@pytest.fixture
+async def shell(path: str) -> AsyncIterator[Shell]:
     process = await asyncio.create_subprocess_exec(
-        "bash",
-        "-eu",
+        *("bash", "-eu"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "PATH": path},
     )
-    out, _ = await process.communicate(script.encode())
-    assert process.returncode == 0
-    return out.decode()
+    yield Shell(process)
+    await process.communicate(b"exit\n")
 
 
-async def test_walkthrough(run: Run, path: str) -> None:
+async def test_walkthrough(run: Run, shell: Shell, clock: FakeClock) -> None:
     """Pasted from top to bottom, the commands show what is said of them."""
-    async with run(max_age_seconds=1.0) as stack:
-        curls = walkthrough(browsable(stack.tls_url), 1.0)
-        script = "\necho =====\n".join(curl.command for curl in curls)
-        shown = (await shell(script, path)).split("=====\n")
-    received = json.loads(shown[1])
+    async with run(clock, max_age_seconds=900.0) as stack:
+        curls = walkthrough(browsable(stack.tls_url), 900.0)
+        sign_in, call, refresh, validate, revoke, still, lapsed, payments = curls
+        assert await shell.paste(sign_in.command) == ""
+        received = json.loads(await shell.paste(call.command))
+        assert await shell.paste(refresh.command) == ""
+        assert await shell.paste(validate.command) == "200\n"
+        assert await shell.paste(revoke.command) == "200\n"
+        clock.advance(899.0)
+        assert await shell.paste(still.command) == "200\n"
+        sleep, call_again = lapsed.command.split("\n", 1)
+        clock.advance(float(sleep.removeprefix("sleep ")) - 899.0)
+        refused = await shell.paste(call_again)
+        assert await shell.paste(payments.command) == "200\n200\n401\n"
     identity = {
         name: value for name, value in received["headers"].items() if name.startswith("X-Token")
     }
-    assert (received["path"], identity) == (
-        "/orders/1",
-        {
-            "X-Token-Client-Id": "demo-key",
-            "X-Token-Subject": "alice",
-            "X-Token-Scope": "read write",
-        },
-    )
-    lapsed = shown.pop(6)
-    assert (lapsed.split()[1], '"error": "invalid_token"' in lapsed) == ("401", True)
-    assert [part.split() for part in (shown[0], *shown[2:])] == [
-        [],
-        [],
-        ["200"],
-        ["200"],
-        ["200"],
-        ["200", "200", "401"],
-    ]
+    assert identity == {
+        "X-Token-Client-Id": "demo-key",
+        "X-Token-Subject": "alice",
+        "X-Token-Scope": "read write",
+    }
+    assert (refused.split()[1], '"error": "invalid_token"' in refused) == ("401", True)
 
 
-async def test_reference(stack: Stack, path: str) -> None:
+async def test_reference(stack: Stack, shell: Shell) -> None:
     """The reference's refresh and revoke work as they stand, once they are filled in."""
     url = browsable(stack.tls_url)
     refresh, revoke = (curl.command for curl in reference_curls(url))
-    setting, tokens = walkthrough(url, 1.0)[0].command.split("\n", 1)
-    script = "\n".join(
-        [
-            setting,
-            tokens,
-            'REFRESH=$(echo "$TOKENS" | field refresh_token)',
-            refresh.replace("<retoken>", "$REFRESH"),
-            "echo",
-            "echo =====",
-            revoke.replace("<access-token-to-be-revoked>", "$TOKEN"),
-        ]
-    )
-    refreshed, revoked = (await shell(script, path)).split("=====\n")
-    assert ({"access_token", "refresh_token"} <= json.loads(refreshed).keys(), revoked) == (
-        True,
-        "",
-    )
+    await shell.paste(walkthrough(url, 1.0)[0].command)
+    await shell.paste('REFRESH=$(echo "$TOKENS" | field refresh_token)')
+    refreshed = json.loads(await shell.paste(refresh.replace("<retoken>", "$REFRESH")))
+    revoked = await shell.paste(revoke.replace("<access-token-to-be-revoked>", "$TOKEN"))
+    assert ({"access_token", "refresh_token"} <= refreshed.keys(), revoked) == (True, "")
 
 
 def test_reference_form() -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from redis_server import free_port
@@ -15,7 +16,7 @@ from rich.console import Console
 
 from gateway.demo import DemoOptions
 from gateway.demo.curls import reference_curls, walkthrough
-from gateway.demo.process import browsable, show_stack
+from gateway.demo.process import browsable, show_stack, tell
 from gateway.demo.stack import Stack
 
 FREE = [
@@ -34,13 +35,13 @@ STACK = Stack(
 
 
 @asynccontextmanager
-async def demo(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def demo(*arguments: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the command with its ports free, unless they are given once more."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", "demo", *FREE, *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "80"},
+        env={**os.environ, "PYTHONWARNINGS": "error", "COLUMNS": "80", **environment},
     )
     try:
         yield process
@@ -52,7 +53,7 @@ async def demo(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def test_story() -> None:
     """The story comes to its end: exit 0, nothing on standard error."""
-    async with demo("--story", "--max-age", "500ms") as process:
+    async with demo("--story", "--max-age", "1s") as process:
         out, err = await process.communicate()
     last = out.decode().splitlines()[-1]
     assert (process.returncode, last, err) == (0, "Every step was as it should be.", b"")
@@ -84,6 +85,28 @@ async def test_story_interrupted() -> None:
         process.send_signal(signal.SIGINT)
         out, err = await process.communicate()
     assert (process.returncode, out.decode().splitlines()[-1], err) == (1, "Interrupted.", b"")
+
+
+async def test_story_goes_wrong(stack: Stack, console: Console) -> None:
+    """A story with a step that isn't as it should be names the step: exit 1."""
+    code = await tell(replace(stack, max_age_seconds=0.2), console, asyncio.Event())
+    rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert (code, rows[-1]) == (1, "The last step wasn't as it should be.")
+    assert re.match(r" +\d+\.\d\ds  ✗  still accepted  200  accepted after max age", rows[-3])
+
+
+async def test_story_is_over_at_once(stack: Stack, console: Console) -> None:
+    """A signal before the first step ends the story too: exit 1."""
+    ended = asyncio.Event()
+    ended.set()
+    assert await tell(stack, console, ended) == 1
+
+
+async def test_other_encodings() -> None:
+    """A terminal that can't show every character doesn't stop the story."""
+    async with demo("--story", "--max-age", "1s", PYTHONIOENCODING="ascii") as process:
+        out, err = await process.communicate()
+    assert (process.returncode, b"alice gets" in out, err) == (0, True, b"")
 
 
 async def test_a_taken_port() -> None:
