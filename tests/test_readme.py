@@ -1,7 +1,9 @@
 """README.md does what it says: its commands run, its settings load, its story is the real one."""
 
 import asyncio
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +16,7 @@ from redis_server import free_port
 from gateway.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
+STAND_IN = Path(__file__).parent / "demo" / "curl.py"
 README = (ROOT / "README.md").read_text()
 
 
@@ -48,14 +51,30 @@ async def ports() -> AsyncIterator[dict[str, str]]:
         await demo.communicate()
 
 
-async def test_the_curls_answer_as_the_comments_say(ports: dict[str, str]) -> None:
+@pytest.fixture
+def programs(tmp_path: Path) -> str:
+    """Where programs are found; with a stand-in for curl on a machine without it."""
+    found = os.environ["PATH"]
+    if shutil.which("curl") is not None:
+        return found
+    script = tmp_path / "curl"
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+    script.chmod(0o755)
+    return f"{tmp_path}:{found}"
+
+
+async def test_the_curls_answer_as_the_comments_say(ports: dict[str, str], programs: str) -> None:
     """What a reader pastes prints, line by line, the status in the comment behind it."""
     (script,) = [block for block in blocks("sh") if "curl" in block]
     expected = re.findall(r"# (\d{3})", script)
     for named, port in ports.items():
         script = script.replace(f":{named}", f":{port}")
     shell = await asyncio.create_subprocess_exec(
-        "bash", "-euc", script, stdout=asyncio.subprocess.PIPE
+        "bash",
+        "-euc",
+        script,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PATH": programs},
     )
     printed, _ = await shell.communicate()
     assert printed.decode().split() == expected == ["200", "200", "200", "401"]
