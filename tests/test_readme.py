@@ -58,7 +58,7 @@ def programs(tmp_path: Path) -> str:
     if shutil.which("curl") is not None:
         return found
     script = tmp_path / "curl"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
     script.chmod(0o755)
     return f"{tmp_path}:{found}"
 
