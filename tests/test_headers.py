@@ -176,10 +176,7 @@ def test_a_trusted_peers_forwarding_fields_can_not_be_nominated() -> None:
     ],
 )
 def test_what_a_client_can_not_say(name: str) -> None:
-    """Who it is, where it came from and what it means by its path are not a client's to say.
-
-    Under no spelling that CGI and its heirs take for the same, not even with underscores allowed.
-    """
+    """No client says who it is, where it came from or what else it means, in any spelling."""
     assert not crosses(f"{name}: 6.6.6.6")
     assert not crosses(f"{name}: 6.6.6.6", facts=None)
 

@@ -102,10 +102,7 @@ async def test_a_malformed_document_is_no_token(bench: LookupBench) -> None:
 
 
 async def test_what_nobody_waits_for_is_not_asked(bench: LookupBench) -> None:
-    """A lookup whose callers have all gone before it was sent is dropped.
-
-    Otherwise lookups would pile up while the store is frozen, and hold up all when it is back.
-    """
+    """A lookup whose callers have all gone before it was sent is dropped, so that none pile up."""
     bench.make(max_batch=1)
     frozen = [bench.find(key) for key in keys(BATCHES_AT_ONCE)]
     await turns()
