@@ -16,6 +16,7 @@ from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
 from gateway.settings import Settings
+from gateway.settings.reloads import applicable
 from gateway.settings.render import changed_settings
 from gateway.store import TokenStore, open_store
 from gateway.traffic import Traffic
@@ -25,17 +26,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 _SWEEP_INTERVAL_SECONDS = 0.1
 _SWEEP_ENTRIES = 1000  # about half a millisecond of work
-_NEED_RESTART = (
-    "admin.",
-    "cache.max_entries",
-    "cache.negative_max_entries",
-    "listen.backlog",
-    "listen.host",
-    "listen.port",
-    "listen.tls_port",
-    "listen.workers",
-    "store.",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +36,6 @@ class Inherited:
     """Those that clients connect to; they listen already."""
     admin: web.Application
     """Gets what the admin port would serve; whoever made it serves it."""
-
-
-def applicable(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
-    """Return ``new`` but for what needs a restart, which is as in ``old``; and the names of that.
-
-    Only what differs is named.
-    """
-    fixed = [name for name in changed_settings(old, new) if name.startswith(_NEED_RESTART)]
-    sections: dict[str, dict[str, object]] = {}
-    for name in fixed:
-        section, _, field = name.partition(".")
-        sections.setdefault(section, {})[field] = getattr(getattr(old, section), field)
-    update = {
-        section: getattr(new, section).model_copy(update=fields)
-        for section, fields in sections.items()
-    }
-    return new.model_copy(update=update), fixed
 
 
 class Gateway:
