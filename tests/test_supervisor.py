@@ -276,6 +276,15 @@ async def test_workers_end_with_their_supervisor(configure: Configure) -> None:
             await gateway.logged("stopped", worker=worker)
 
 
+async def test_ctrl_c_reaches_the_supervisor_alone(
+    configure: Configure, session: aiohttp.ClientSession
+) -> None:
+    """A terminal signals a process group: each worker has its own, or it would hear it twice."""
+    async with serving(configure(), *WORKERS) as gateway:
+        pids = (await Fleet(gateway, session).workers()).values()
+        assert [os.getpgid(pid) for pid in pids] == list(pids)
+
+
 async def test_a_worker_that_hangs_fails_the_liveness_probe(
     configure: Configure, session: aiohttp.ClientSession
 ) -> None:
