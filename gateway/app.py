@@ -1,7 +1,6 @@
 """The composition root: builds every object once, and owns the life of both ports."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import Self
 
 import structlog
@@ -11,7 +10,7 @@ from gateway.admin.health import Health
 from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
-from gateway.listeners import Listeners, Sockets, authority
+from gateway.listeners import Inherited, Listeners, authority
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
@@ -26,16 +25,6 @@ log = structlog.stdlib.get_logger(__name__)
 
 _SWEEP_INTERVAL_SECONDS = 0.1
 _SWEEP_ENTRIES = 1000  # about half a millisecond of work
-
-
-@dataclass(frozen=True, slots=True)
-class Inherited:
-    """What one of several workers has instead of ports of its own."""
-
-    sockets: Sockets
-    """Those that clients connect to; they listen already."""
-    admin: web.Application
-    """Gets what the admin port would serve; whoever made it serves it."""
 
 
 class Gateway:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aiohttp import web
+
 from gateway.errors import SettingsError
 from gateway.settings import Settings
 
@@ -25,6 +27,16 @@ class Sockets:
         """Close them all here; whoever has inherited them isn't concerned."""
         for sock in self.plain + self.tls:
             sock.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What one of several workers has instead of ports of its own."""
+
+    sockets: Sockets
+    """Those that clients connect to; they listen already."""
+    admin: web.Application
+    """Gets what the admin port would serve; whoever made it serves it."""
 
 
 async def bind(settings: Settings, count: int) -> list[Sockets]:

@@ -13,10 +13,10 @@ import sys
 import structlog
 from aiohttp import web
 
-from gateway.app import Gateway, Inherited
+from gateway.app import Gateway
 from gateway.channel import ADMIN, CONTROL, Intake, WorkerStart
 from gateway.errors import SettingsError
-from gateway.listeners import Sockets
+from gateway.listeners import Inherited, Sockets
 from gateway.logs import configure_logging
 from gateway.process import run_until_ended
 from gateway.signals import catch_ending

@@ -121,9 +121,11 @@ class WorkerProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if there is a process to get it."""
-        if self._process is not None:
+        if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                # Not send_signal, which looks whether it has ended, and takes the exit code away
+                # from asyncio if it has.
+                os.kill(self._process.pid, number)
 
     async def ended(self) -> int:
         """Return the exit code, once there is one; a signal's is negative."""

@@ -15,6 +15,9 @@ from processes import GATEWAY, GatewayProcess, serving
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_aiohttp.plugin import AiohttpServer
 
+from gateway.clock import SystemClock
+from gateway.demo.certificate import write_certificate
+
 Configure = Callable[..., Path]
 WORKERS = ("--workers", "2")
 
@@ -78,6 +81,13 @@ class Fleet:
         """Return how many requests a worker, or all, have counted."""
         return await self.metric("gateway_requests_total", worker)
 
+    async def counted(self, count: int) -> float:
+        """Return how many requests are counted, once these are: after their answers are out."""
+        async with asyncio.timeout(10):
+            while (counted := await self.requests()) < count:
+                pass
+        return counted
+
     async def metric(self, name: str, worker: int | None = None) -> float:
         which = f"/workers/{worker}" if worker else ""
         async with self._session.get(f"{self.gateway.admin_url}{which}/metrics") as answer:
@@ -105,16 +115,34 @@ async def test_workers_share_one_port_and_their_metrics_are_summed(
     async with serving(configure(), *WORKERS) as gateway:
         fleet = Fleet(gateway, session)
         assert await fleet.send(60) == [200] * 60
+        assert await fleet.counted(60) == 60
         each = [await fleet.requests(worker) for worker in (1, 2)]
         assert min(each) > 0
         assert sum(each) == 60
-        assert await fleet.requests() == 60
         assert await fleet.metric("gateway_workers") == 2
         assert await fleet.metric("gateway_build_info") == 1
         assert await fleet.health("/readyz") == (200, {"status": "ready"})
         assert await fleet.health("/livez") == (200, {"status": "alive"})
-        # Whatever concerns one worker names it.
-        assert {entry["worker"] for entry in gateway.log if entry["event"] == "request"} == {1, 2}
+        for worker in (1, 2):  # whatever concerns one worker names it
+            await gateway.logged("request", worker=worker)
+
+
+async def test_tls_and_plain_ports_side_by_side(
+    configure: Configure, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Workers have both, each on one port."""
+    files = write_certificate(tmp_path, "127.0.0.1", now_at=SystemClock.wall())
+    tls = {
+        "GATEWAY_LISTEN__TLS_PORT": "0",
+        "GATEWAY_LISTEN__TLS_CERTIFICATE": str(files.certificate),
+        "GATEWAY_LISTEN__TLS_KEY": str(files.key),
+    }
+    async with serving(configure(), *WORKERS, **tls) as gateway:
+        assert await Fleet(gateway, session).send(5) == [200] * 5
+        assert gateway.tls_url is not None
+        for _ in range(10):
+            async with session.get(f"{gateway.tls_url}/fast", ssl=False) as answer:
+                assert answer.status == 200
 
 
 async def test_a_killed_worker_is_replaced_and_nothing_it_counted_is_lost(
@@ -124,7 +152,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_it_counted_is_lost(
     async with serving(configure(), *WORKERS) as gateway:
         fleet = Fleet(gateway, session)
         await fleet.send(40)
-        assert await fleet.requests() == 40
+        assert await fleet.counted(40) == 40
         before = await fleet.workers()
         os.kill(before[1], signal.SIGKILL)
         await gateway.logged("worker ended", worker=1, pid=before[1], exit_code=-9)
@@ -133,7 +161,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_it_counted_is_lost(
         after = await fleet.workers()
         assert after[2] == before[2]
         assert after[1] != before[1]
-        assert await fleet.requests() == 80
+        assert await fleet.counted(80) == 80
         assert await fleet.metric("gateway_worker_restarts_total") == 1
 
 
