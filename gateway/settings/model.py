@@ -34,7 +34,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
-        faults = [*self._ports_clash(), *self._routes_clash(), *self._windows_widen()]
+        faults = [
+            *self._ports_clash(),
+            *self._routes_clash(),
+            *self._windows_widen(),
+            *self._apart(),
+        ]
         if faults:
             raise Conflict(*faults)
         return self
@@ -72,3 +77,9 @@ class Settings(Section):
             if route.max_age is not None and route.max_age > most:
                 allowed = f"at most cache.max_age, {format_duration(most)}, is allowed"
                 yield ("routes", index, "max_age"), f"{allowed}: a route can only tighten it"
+
+    def _apart(self) -> Iterator[tuple[Place, str]]:
+        in_memory = self.store.url.get_secret_value() == "memory://"
+        if in_memory and self.listen.workers > 1:
+            what = "1 is allowed where store.url is memory://, which is one process's own"
+            yield ("listen", "workers"), what
