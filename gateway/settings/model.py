@@ -34,7 +34,12 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Settings":
-        faults = [*self._ports_clash(), *self._routes_clash(), *self._windows_widen()]
+        faults = [
+            *self._ports_clash(),
+            *self._admin_is_open(),
+            *self._routes_clash(),
+            *self._windows_widen(),
+        ]
         if faults:
             raise Conflict(*faults)
         return self
@@ -45,6 +50,11 @@ class Settings(Section):
         taken = {self.listen.port, self.listen.tls_port} - {0}
         if self.admin.port in taken and (len(hosts) == 1 or everywhere):
             yield ("admin", "port"), "another port than those of listen is allowed"
+
+    def _admin_is_open(self) -> Iterator[tuple[Place, str]]:
+        # Not within the section: a health check reads that one without the secret.
+        if not self.admin.on_loopback and self.admin.token is None:
+            yield ("admin", "host"), "only a loopback address is allowed without admin.token"
 
     def _routes_clash(self) -> Iterator[tuple[Place, str]]:
         methods_by_path: dict[str, set[str]] = {}
