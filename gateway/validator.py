@@ -109,6 +109,18 @@ class Validator:
         self._cache.remove(key)
         self._negative_cache.remove(key)
 
+    def detach_all(self) -> None:
+        """Keep nothing of any lookup under way."""
+        self._lookups.detach_all()
+
+    def held(self) -> list[TokenKey]:
+        """Return the tokens of which anything is cached, good and bad, however old."""
+        return self._cache.keys() + self._negative_cache.keys()
+
+    def peek(self, key: TokenKey) -> Facts | None:
+        """Return what is cached of a token however old it is, which no request may rely on."""
+        return self._cache.peek(key) or self._negative_cache.peek(key)
+
     async def close(self) -> None:
         """Cancel the lookups under way."""
         await self._lookups.close()
