@@ -69,10 +69,6 @@ class _OldestFirst(Cache[TokenKey, Entry]):
             return key, self[key]
         raise KeyError("the cache is empty")
 
-    def clear(self) -> None:
-        super().clear()
-        self._order.clear()
-
 
 class FactsCache:
     """What validations learned, each good for ``max_age_seconds`` and never beyond ``exp``.

@@ -20,6 +20,7 @@ import click
 
 from gateway import __version__
 from gateway.arguments import Pair, assignments, duration, pairs, pairs_file, store_url
+from gateway.loadtest.cli import loadtest
 
 EX_CONFIG = 78
 """The exit code for bad settings, as sysexits.h has it."""
@@ -362,3 +363,6 @@ def keymanager(
             raise click.UsageError("every user needs a password.")
         configure_logging(Logging.model_validate({"level": log_level, "format": log_format}))
         asyncio.run(run(config, **where))
+
+
+main.add_command(loadtest)

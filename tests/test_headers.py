@@ -176,7 +176,7 @@ def test_a_trusted_peers_forwarding_fields_can_not_be_nominated() -> None:
     ],
 )
 def test_what_a_client_can_not_say(name: str) -> None:
-    """No client says who it is, where it came from, or what else it means, in no spelling of CGI."""
+    """No client says who it is, where it came from or what else it means, in any spelling."""
     assert not crosses(f"{name}: 6.6.6.6")
     assert not crosses(f"{name}: 6.6.6.6", facts=None)
 

@@ -15,21 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from gateway.loadtest.flags import (
-    Duration,
-    SloText,
-    Statuses,
-    header_fields,
-    secret_from,
-    tokens_from,
-)
+from gateway.loadtest import flags
 
 if TYPE_CHECKING:
     from gateway.loadtest.options import RunOptions
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False)
-_DURATION = Duration()
 _EXTRA = {"hdrh", "httptools", "matplotlib", "numpy", "rich", "scipy"}
 _USAGE, _INVALID = 2, 3
 _SECRETS = ("client_secret", "password", "refresh_token")
@@ -81,7 +73,7 @@ def _reports(command: _Command) -> _Command:
 _slo = click.option(
     "--slo",
     "slos",
-    type=SloText(),
+    callback=flags.slos,
     multiple=True,
     metavar="SLO",
     help="What is to be kept, such as p99<=2s, max<3s, stale_accepts<=10 or "
@@ -89,7 +81,7 @@ _slo = click.option(
 )
 _max_age = click.option(
     "--max-age",
-    type=_DURATION,
+    callback=flags.duration,
     metavar="DURATION",
     help="What the gateway promises: how long it relies on what it cached. The report then "
     "compares with the theory.",
@@ -138,7 +130,7 @@ _WHERE = (
         "--header",
         "headers",
         multiple=True,
-        callback=header_fields,
+        callback=flags.header_fields,
         metavar="'NAME: VALUE'",
         help="Sent to the targets. May be given again.",
     ),
@@ -154,7 +146,7 @@ _LOAD = (
     click.option(
         "--probe-interval",
         "given_probe_interval",
-        type=_DURATION,
+        callback=flags.duration,
         metavar="DURATION",
         help="Between two probes of a token at a target. "
         "[default: 200ms, or with --max-age about a 16th of it]",
@@ -192,7 +184,7 @@ _LOAD = (
     click.option(
         "--warm-up",
         "given_warm_up",
-        type=_DURATION,
+        callback=flags.duration,
         metavar="DURATION",
         help="From a token's first acceptance to its revocation, at the least. "
         "[default: --max-age, 3 probe intervals at the least]",
@@ -200,7 +192,7 @@ _LOAD = (
     click.option(
         "--watch",
         "given_watch",
-        type=_DURATION,
+        callback=flags.duration,
         metavar="DURATION",
         help="How long to look at a revoked token that isn't refused. "
         "[default: 30s, or with --max-age half as much again, 10s at the least]",
@@ -208,14 +200,14 @@ _LOAD = (
     click.option(
         "--settle",
         "given_settle",
-        type=_DURATION,
+        callback=flags.duration,
         metavar="DURATION",
         help="How long to look at a refused token: does it stay refused? "
         "[default: 3 probe intervals]",
     ),
     click.option(
         "--timeout",
-        type=_DURATION,
+        callback=flags.duration,
         default="5s",
         show_default=True,
         metavar="DURATION",
@@ -231,7 +223,7 @@ _LOAD = (
     ),
     click.option(
         "--refused-status",
-        type=Statuses(),
+        callback=flags.statuses,
         default="401,403",
         show_default=True,
         metavar="STATUSES",
@@ -357,7 +349,7 @@ def options_from(given: Mapping[str, Any]) -> "RunOptions":
     context = click.get_current_context()
     for name in _SECRETS:
         source = context.get_parameter_source(name)
-        rest[name] = secret_from(
+        rest[name] = flags.secret_from(
             f"--{name.replace('_', '-')}",
             rest[name],
             rest.pop(f"{name}_file"),
@@ -365,7 +357,7 @@ def options_from(given: Mapping[str, Any]) -> "RunOptions":
         )
     seed = rest.pop("seed")
     return RunOptions(
-        given_tokens=tokens_from(rest.pop("tokens_file")),
+        given_tokens=flags.tokens_from(rest.pop("tokens_file")),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         arrivals=Arrivals(rest.pop("arrivals")),
         client_auth=ClientAuth(rest.pop("client_auth")),

@@ -7,7 +7,7 @@ Each error names the flag, the value and what is allowed, and none repeats a sec
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -19,58 +19,36 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Duration(click.ParamType[float]):
-    """A duration such as ``250ms`` or ``15m``; becomes seconds."""
+def duration(_: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds in a duration such as ``250ms`` or ``15m``."""
+    from gateway.settings.types import parse_duration
 
-    name = "duration"
+    if value is None:
+        return None
+    try:
+        return parse_duration(value).total_seconds()
+    except ValueError as error:
+        raise click.BadParameter(f"{value!r}: {error}.", param=param) from None
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the seconds."""
-        from gateway.settings.types import parse_duration
 
-        if isinstance(value, float):
-            return value
+def slos(_: click.Context, param: click.Parameter, value: tuple[str, ...]) -> "tuple[Slo, ...]":
+    """Return each SLO, such as ``p99<=2s``."""
+    from gateway.loadtest.slo import parse_slo
+
+    parsed = []
+    for text in value:
         try:
-            return parse_duration(value).total_seconds()
+            parsed.append(parse_slo(text))
         except ValueError as error:
-            self.fail(f"{value!r}: {error}.", param, ctx)
+            raise click.BadParameter(f"{text!r}: {error}.", param=param) from None
+    return tuple(parsed)
 
 
-class SloText(click.ParamType["Slo"]):
-    """An SLO such as ``p99<=2s``."""
-
-    name = "slo"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> "Slo":
-        """Return the SLO."""
-        from gateway.loadtest.slo import Slo, parse_slo
-
-        if isinstance(value, Slo):
-            return value
-        try:
-            return parse_slo(value)
-        except ValueError as error:
-            self.fail(f"{value!r}: {error}.", param, ctx)
-
-
-class Statuses(click.ParamType[tuple[int, ...]]):
-    """Statuses, separated by commas."""
-
-    name = "statuses"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """Return the numbers; the options check their range."""
-        if isinstance(value, tuple):
-            return value
-        if not re.fullmatch(r"[0-9]{3}(,[0-9]{3})*", value):
-            self.fail(f"{value!r}: statuses such as 401,403 are allowed.", param, ctx)
-        return tuple(map(int, value.split(",")))
+def statuses(_: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Return the statuses in a list such as ``401,403``; the options check their range."""
+    if not re.fullmatch(r"[0-9]{3}(,[0-9]{3})*", value):
+        raise click.BadParameter(f"{value!r}: statuses such as 401,403 are allowed.", param=param)
+    return tuple(map(int, value.split(",")))
 
 
 def header_fields(

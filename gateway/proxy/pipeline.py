@@ -10,9 +10,10 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from gateway.bearer import authorize, credentials
 from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError
-from gateway.exchange import Exchange, RelayedResponse, error_response
+from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
+from gateway.proxy.server import how_client_left
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import inspect_request
 from gateway.routes import Routes, parse_target
@@ -80,7 +81,7 @@ class Pipeline:
             await response.write_eof()
         except BaseException:
             # The client went away: its connection broke, or aiohttp cancelled this task for it.
-            exchange.outcome = exchange.outcome or "client_gone"
+            exchange.outcome = exchange.outcome or how_client_left(request)
             exchange.status = exchange.status or 499
             raise
         else:
@@ -116,6 +117,7 @@ class Pipeline:
             if exchange.request.writer.output_size:
                 # Part of an answer is out: it must not look whole.
                 exchange.outcome = "server_error"
+                cut_off(exchange.request)
                 raise ConnectionResetError("internal error within an answer") from None
             fault = GatewayError("Internal error.")
             fault.close = True
@@ -172,7 +174,7 @@ class Pipeline:
             peer=request.remote,
             scheme="https" if request.secure else "http",
             wall_at=self._clock.wall(),
-            closes=self.draining,
+            stopping=lambda: self.draining,
         )
 
     def _log_access(self, exchange: Exchange, seconds: float) -> None:

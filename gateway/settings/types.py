@@ -121,11 +121,13 @@ def _positive(value: timedelta) -> timedelta:
 
 
 def _absolute_path(value: str) -> str:
-    # The path policy (headers.py) refuses such paths in requests, so no route could match one.
+    # The path policy (routes.py) refuses such paths in requests, so no route could match one.
     if not value.startswith("/") or re.search(
-        r"[\x00-\x20?#%\\\x7f-\U0010ffff]|//|/\.{1,2}(/|$)", value
+        r"[\x00-\x20?#%;\\\x7f-\U0010ffff]|//|/\.{1,2}(/|$)", value
     ):
-        raise ValueError('a path such as "/orders" is allowed, without "..", "//", "%", "?" or "#"')
+        raise ValueError(
+            'a path such as "/orders" is allowed, without "..", "//", "%", ";", "?" or "#"'
+        )
     return value
 
 

@@ -45,9 +45,8 @@ def headline(analysis: Analysis) -> str:
         return f"Most revoked tokens were still accepted after {duration(half.seconds)}."
     first = f"Half of the revoked tokens were refused within {duration(half.seconds)}"
     if not most.known:
-        return (
-            f"{first}; {count_of(ends.censored, 'window')} of {ends.windows:,} never seen to end."
-        )
+        windows = count_of(ends.windows, "window")
+        return f"{first}; no end was seen of {ends.censored:,} of {windows}."
     last = (
         "the longest window may be longer"
         if ends.censored

@@ -57,6 +57,11 @@ def unit_of(seconds: float) -> tuple[float, str]:
     return (1.0, "s") if seconds < 300 else (1 / 60, "min")
 
 
+def legible(name: str) -> str:
+    """Return a run's name as a label: matplotlib leaves out those that begin with ``_``."""
+    return f" {name}" if name.startswith("_") else name
+
+
 def furthest(analyses: Sequence[Analysis]) -> float:
     """Return the seconds up to which windows, and what was promised of them, are drawn."""
     ends = [analysis.since_sent.upper.longest for analysis in analyses]
