@@ -77,10 +77,17 @@ def _judge_origin(headers: Mapping[str, str]) -> Refusal | None:
     origin = headers.get("Origin")
     site = headers.get("Sec-Fetch-Site", "none")
     # A TLS proxy before the port changes the scheme, so that isn't compared.
-    foreign = origin is not None and urlsplit(origin).netloc != headers.get("Host", "")
+    foreign = origin is not None and _authority(origin) != headers.get("Host", "")
     if foreign or site not in {"none", "same-origin"}:
         return Refusal(403, "forbidden", "Pages of other origins may not ask this port.")
     return None
+
+
+def _authority(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
 
 
 def _host_name(host: str) -> str:

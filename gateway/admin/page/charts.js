@@ -1,9 +1,10 @@
 // What has been over the last two minutes, and the distribution of exposures.
 
 import uPlot from "./vendor/uplot/uPlot.esm.js";
-import { count, duration, percent, rate } from "./format.js";
+import { count, duration, rate } from "./format.js";
 
 const POINTS = 120;
+const LEAST_SECONDS = 30;
 const color = (name) => () => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 export class Lines {
@@ -16,7 +17,7 @@ export class Lines {
         height: element.clientHeight || 150,
         cursor: { show: false },
         legend: { show: false },
-        padding: [8, 6, 0, 0],
+        padding: [8, 24, 0, 0],
         scales: { x: { time: true }, y: { range: (_, __, high) => [0, most ?? Math.max(1, high * 1.15)] } },
         axes: [
           { ...axis, space: 70, values: (_, ticks) => ticks.map((at) => new Date(at * 1000).toLocaleTimeString("en-GB")), size: 26 },
@@ -40,11 +41,12 @@ export class Lines {
     if (this.data[0].length > POINTS) this.data.forEach((column) => column.shift());
     const latest = this.data[0].at(-1);
     this.plot.setData(this.data, false);
-    this.plot.setScale("x", { min: latest - POINTS, max: latest });
+    const span = Math.min(POINTS, Math.max(LEAST_SECONDS, latest - this.data[0][0]));
+    this.plot.setScale("x", { min: latest - span, max: latest });
   }
 }
 
-export const ratioFormat = (share) => (share === null ? "" : percent(share));
+export const ratioFormat = (share) => (share === null ? "" : `${Math.round(100 * share)}%`);
 
 // Bars for the exposures that there are, from the bucket before the first to the one after the last.
 export function drawExposure(element, { le, counts, count: total }) {
