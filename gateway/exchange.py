@@ -174,10 +174,13 @@ class RelayedResponse(web.StreamResponse):
         writer._headers_written = False  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send what is left of the content, and end the message."""
+        """Send what is left of the content, end the message, and wait until it is out."""
         if self._whole_body and not self._must_be_empty_body:
             data, self._whole_body = self._whole_body, None
+        writer = self._payload_writer
         await super().write_eof(data)
+        if writer is not None:
+            await writer.drain()
 
     def send_head(self) -> None:
         """Send the header section now, ahead of any content."""

@@ -43,12 +43,21 @@ class Listeners:
             self.url = self.url or self.tls_url
 
     def reload_certificate(self, settings: Settings) -> None:
-        """Use the certificate and key as they are in their files now, for new connections."""
+        """Use the certificate and key as they are in their files now, for new connections.
+
+        Raises:
+            SettingsError: they can't be used; those in use stay.
+        """
         listen = settings.listen
         if self._tls is None or listen.tls_certificate is None:
             return
         try:
-            self._tls.load_cert_chain(listen.tls_certificate, listen.tls_key)
+            # First where nobody sees it: a failure half way leaves a certificate without its key.
+            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls):
+                # The password keeps OpenSSL from asking for one on the terminal.
+                context.load_cert_chain(
+                    listen.tls_certificate, listen.tls_key, password=lambda: b""
+                )
         except (OSError, ssl.SSLError) as error:
             reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
             raise SettingsError(

@@ -152,7 +152,11 @@ async def connect(
     connection.setblocking(False)
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    await asyncio.get_running_loop().sock_connect(connection, (parts.hostname, parts.port))
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (parts.hostname, parts.port))
+    except OSError:
+        connection.close()
+        raise
     reader, writer = await asyncio.open_connection(
         sock=connection, ssl=tls, server_hostname=parts.hostname if tls else None
     )

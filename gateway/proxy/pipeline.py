@@ -77,6 +77,8 @@ class Pipeline:
         try:
             response = await self._answer_or_refuse(exchange)
             exchange.status = response.status
+            if exchange.closes:
+                response.force_close()
             await response.prepare(request)
             await response.write_eof()
         except BaseException:

@@ -2,6 +2,7 @@
 
 A subclass of aiohttp's server and of its connection protocol, because aiohttp has no time-out
 for a header section and shows the bytes of a malformed request in its answer and its log.
+Long, because its protocol is one class, and so is what mends it.
 """
 
 import asyncio
@@ -94,15 +95,14 @@ class GatewayServer(web.Server):
 class GatewayConnection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_counted", "_header_deadline", "_server", "_write_deadline", "stalled")
+    __slots__ = ("_counted", "_deadlines", "_server", "stalled")
 
     def __init__(
         self, server: GatewayServer, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
     ) -> None:
         super().__init__(server, loop=loop, **kwargs)
         self._server = server
-        self._header_deadline: asyncio.TimerHandle | None = None
-        self._write_deadline: asyncio.TimerHandle | None = None
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._counted = False
         self.stalled = False
 
@@ -119,14 +119,17 @@ class GatewayConnection(RequestHandler):
             self._manager = None  # and aiohttp has nothing to clean up
             return
         super().connection_made(transport)
+        # An answer is under way until the operating system has all of it: nobody closes, or ends
+        # the process, with a part of it in hand, and pause_writing tells of any that isn't taken.
+        transport.set_write_buffer_limits(0)
         self._counted = True
         self._server.open_connections += 1
         self._server.metrics.connection_opened()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
-        self._stop_header_timer()
-        self._stop_write_timer()
+        self._call_off("header")
+        self._call_off("write")
         if self._counted:
             self._server.open_connections -= 1
             self._server.metrics.connection_closed()
@@ -141,28 +144,26 @@ class GatewayConnection(RequestHandler):
         if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             self._end_content()
         if self._awaits_header():
-            if data and self._header_deadline is None:
-                self._header_deadline = self._loop.call_later(
+            if data and "header" not in self._deadlines:
+                self._deadlines["header"] = self._loop.call_later(
                     self._server.header_timeout_seconds, self._header_late
                 )
         else:
-            self._stop_header_timer()
+            self._call_off("header")
 
     def pause_writing(self) -> None:
-        """Give the client ``limits.write_timeout`` to take what waits for it."""
+        """Give the client ``limits.write_timeout`` to take some of what waits for it."""
         super().pause_writing()
-        self._write_deadline = self._loop.call_later(
-            self._server.write_timeout_seconds, self._write_late
-        )
+        self._watch_writing()
 
     def resume_writing(self) -> None:
         """The client took it."""
-        self._stop_write_timer()
+        self._call_off("write")
         super().resume_writing()
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
-        if self._awaits_header() and self._header_deadline is None:
+        if self._awaits_header() and "header" not in self._deadlines:
             self.force_close()
 
     def _add_error(self) -> None:
@@ -187,25 +188,31 @@ class GatewayConnection(RequestHandler):
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def _header_late(self) -> None:
-        self._header_deadline = None
+        del self._deadlines["header"]
         if self._awaits_header():
             self.force_close()
 
-    def _write_late(self) -> None:
-        self._write_deadline = None
-        self.stalled = True
+    def _call_off(self, what: str) -> None:
+        timer = self._deadlines.pop(what, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _watch_writing(self) -> None:
         if self.transport is not None:
+            waiting = self.transport.get_write_buffer_size()
+            self._deadlines["write"] = self._loop.call_later(
+                self._server.write_timeout_seconds, self._write_late, waiting
+            )
+
+    def _write_late(self, waiting: int) -> None:
+        del self._deadlines["write"]
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < waiting:
+            self._watch_writing()  # slow, but not stalled
+        else:
+            self.stalled = True
             self.transport.abort()
-
-    def _stop_write_timer(self) -> None:
-        if self._write_deadline is not None:
-            self._write_deadline.cancel()
-            self._write_deadline = None
-
-    def _stop_header_timer(self) -> None:
-        if self._header_deadline is not None:
-            self._header_deadline.cancel()
-            self._header_deadline = None
 
     def handle_error(
         self,

@@ -15,6 +15,7 @@ from loadtest.reported import analysed
             "some never",
             "Half of the revoked tokens were refused within 1.71 s; no end was seen of 5 of 60 ",
         ),
+        ("instant", "No token was seen accepted after its revocation was sent; all were refused "),
         ("never", "Most revoked tokens were still accepted after 9.99 s."),
         ("empty", "No revocation window was measured."),
     ],

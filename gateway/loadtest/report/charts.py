@@ -86,9 +86,11 @@ def _grid(curves: Sequence[Curve], end: float) -> Floats:
 def histogram(analysis: Analysis, end: float) -> tuple[Floats, Integers]:
     """Count the windows by their middles: the edges of the bins in seconds, and the counts.
 
-    The bins have a round width: some thirty in all, and none much finer than the probes see.
+    The bins have a round width: up to thirty, fewer for few windows, and none much finer than
+    the probes see.
     """
-    least = max(end / 32, analysis.resolution.typical / 2)
+    bins = min(30, max(8, len(analysis.windows) // 6))
+    least = max(end / bins, analysis.resolution.typical / 2)
     power = 10.0 ** np.floor(np.log10(least))
     width = next(power * digit for digit in (1, 2, 2.5, 5, 10) if power * digit >= least)
     edges = np.arange(0, end + width, width)

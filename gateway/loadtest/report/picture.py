@@ -53,7 +53,7 @@ def _head(figure: Figure, analysis: Analysis, verdict: Verdict | None) -> None:
     figure.text(_LEFT, 0.022, _about(analysis), fontsize=9, color=palette.MUTED, va="center")
     found = percentiles(analysis.since_sent.upper)
     texts = [percentile(found[name], longest=name == "max") for name in ("p50", "p99", "max")]
-    size = 24 if max(map(len, texts)) < 8 else 19
+    size = 24 if max(map(len, texts)) < 7 else 20
     labels = ("half refused by", "99 % refused by", "longest window")
     for index, (text, label) in enumerate(zip(texts, labels, strict=True)):
         x = _LEFT + 0.135 * index
