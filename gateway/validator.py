@@ -113,9 +113,23 @@ class Validator:
         """Keep nothing of any lookup under way."""
         self._lookups.detach_all()
 
-    def held(self) -> list[TokenKey]:
+    def cached_keys(self) -> list[TokenKey]:
         """Return the tokens of which anything is cached, good and bad, however old."""
         return self._cache.keys() + self._negative_cache.keys()
+
+    def evict(self, key: TokenKey) -> bool:
+        """Drop all that is known of a token because an operator says so; tell if anything was."""
+        self._lookups.detach(key)
+        was_good = self._cache.remove(key)
+        return self._negative_cache.remove(key) or was_good
+
+    def evict_all(self) -> int:
+        """Drop all that is known; return of how many tokens anything was."""
+        keys = self.cached_keys()
+        self.detach_all()
+        for key in keys:
+            self.evict(key)
+        return len(keys)
 
     def peek(self, key: TokenKey) -> Facts | None:
         """Return what is cached of a token however old it is, which no request may rely on."""

@@ -30,6 +30,10 @@ class Revoked:
     stale_accepts: int = 0
     last_accept_at: float | None = None
 
+    @property
+    def lapses(self) -> float:
+        return self.lapses_at
+
 
 def revoked(name: str, *, at: float, lapses_in: float, accepts: int = 0) -> Revoked:
     """Return a token revoked at an instant, accepted a second after that if at all."""

@@ -39,7 +39,7 @@ class Eviction:
 class Known(Protocol):
     """What the gateway knows of tokens: ``validator.Validator``."""
 
-    def held(self) -> list[TokenKey]:
+    def cached_keys(self) -> list[TokenKey]:
         """Return the tokens of which anything is cached."""
         ...
 
@@ -47,8 +47,12 @@ class Known(Protocol):
         """Return what is cached of a token."""
         ...
 
-    def forget(self, key: TokenKey) -> None:
-        """Drop all that is known of a token."""
+    def evict(self, key: TokenKey) -> bool:
+        """Drop all that is known of a token; tell whether anything was."""
+        ...
+
+    def evict_all(self) -> int:
+        """Drop all that is known, at once; return of how many tokens anything was."""
         ...
 
     def detach_all(self) -> None:
@@ -119,28 +123,24 @@ class Evictor:
         A lookup under way keeps nothing either: it may have begun before the operator's reason.
         """
         if eviction.by == "token_key":
-            key = TokenKey(bytes.fromhex(eviction.value))
-            was_known = self._known.peek(key) is not None
-            self._known.forget(key)
-            return int(was_known)
+            return int(self._known.evict(TokenKey(bytes.fromhex(eviction.value))))
+        if eviction.by == "all":
+            return self._known.evict_all()
         async with self._one_at_a_time:
             return await self._walk(eviction)
 
     async def _walk(self, eviction: Eviction) -> int:
         self._known.detach_all()
-        keys = self._known.held()
+        keys = self._known.cached_keys()
         evicted = 0
         for start in range(0, len(keys), _SLICE):
             for key in keys[start : start + _SLICE]:
                 facts = self._known.peek(key)
                 if facts is not None and _chosen(facts, eviction):
-                    self._known.forget(key)
-                    evicted += 1
+                    evicted += self._known.evict(key)
             await asyncio.sleep(0)
         return evicted
 
 
 def _chosen(facts: Facts, eviction: Eviction) -> bool:
-    if eviction.by == "all":
-        return True
     return eviction.value == (facts.client_id if eviction.by == "client_id" else facts.sub)

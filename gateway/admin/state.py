@@ -45,6 +45,11 @@ class RevokedToken(Protocol):
         ...
 
     @property
+    def lapses(self) -> float:
+        """The same instant on a clock that is never set: tokens are listed in this order."""
+        ...
+
+    @property
     def stale_accepts(self) -> int:
         """How often it has been accepted since its revocation."""
         ...
@@ -175,17 +180,17 @@ def page_of(
     following = None
     if len(found) > limit:
         last = shown[-1]
-        following = f"{last.lapses_at!r}-{last.key.hex()}"
+        following = f"{last.lapses!r}-{last.key.hex()}"
     return [describe_token(token) for token in shown], following
 
 
 def _parse_cursor(text: str) -> tuple[float, bytes]:
-    lapses_at, _, key = text.rpartition("-")
-    return float(lapses_at), bytes.fromhex(key)
+    lapses, _, key = text.rpartition("-")
+    return float(lapses), bytes.fromhex(key)
 
 
 def _order(token: RevokedToken) -> tuple[float, bytes]:
-    return token.lapses_at, token.key
+    return token.lapses, token.key
 
 
 def describe_token(token: RevokedToken) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from clocks import FakeClock
 from scripted import ScriptedStore, ValidatorBench, document, turns
 
 from gateway.admin.eviction import Eviction, Evictor, InvalidEviction, parse_eviction
-from gateway.tokens import INACTIVE, TokenKey, token_key
+from gateway.tokens import Facts, TokenKey, token_key
 
 KEY = token_key("a").hex()
 MINUTE = 60.0
@@ -122,7 +122,7 @@ async def test_requests_are_served_while_many_entries_are_looked_at(clock: FakeC
     left = []
     while not eviction.done():
         await asyncio.sleep(0)
-        left.append(len(validator.held()))
+        left.append(len(validator.cached_keys()))
     assert await eviction == 5000
     assert sorted(set(left), reverse=True) == [5000, 4000, 3000, 2000, 1000, 0][1:]
 
@@ -148,20 +148,24 @@ async def test_what_is_put_while_walking_stays(clock: FakeClock) -> None:
         def __init__(self) -> None:
             self.keys = [token_key(str(number)) for number in range(1500)]
 
-        def held(self) -> list[TokenKey]:
+        def cached_keys(self) -> list[TokenKey]:
             return list(self.keys)
 
         def peek(self, key: TokenKey) -> Any:
-            return INACTIVE if key in self.keys else None
+            return Facts(True, sub="s")
 
-        def forget(self, key: TokenKey) -> None:
+        def evict(self, key: TokenKey) -> bool:
             self.keys.remove(key)
+            return True
+
+        def evict_all(self) -> int:
+            raise NotImplementedError
 
         def detach_all(self) -> None:
             pass
 
     known = Known()
-    eviction = asyncio.create_task(Evictor(known).evict(Eviction("all")))
+    eviction = asyncio.create_task(Evictor(known).evict(Eviction("sub", "s")))
     await turns(1)
     known.keys.append(late)
     assert (await eviction, known.keys) == (1500, [late])
