@@ -121,7 +121,10 @@ class GatewayConnection(RequestHandler):
         super().connection_made(transport)
         # An answer is under way until the operating system has all of it: nobody closes, or ends
         # the process, with a part of it in hand, and pause_writing tells of any that isn't taken.
-        transport.set_write_buffer_limits(0)
+        # Over TLS asyncio compares with "at least" where it has "more than" elsewhere: with no
+        # limit at all it would pause for nothing, and for ever.
+        tls = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
         self._counted = True
         self._server.open_connections += 1
         self._server.metrics.connection_opened()

@@ -33,6 +33,7 @@ class FakeGateway:
         self.on_revoke: Answer | None = None
         self.on_probe: Answer | None = None
         self.stall: asyncio.Event | None = None
+        self._asked = asyncio.Event()
         self._numbers = count()
         self._refresh = "r0"
 
@@ -43,6 +44,13 @@ class FakeGateway:
         app.router.add_post("/revoke", self._revoke)
         app.router.add_route("*", "/{rest:.*}", self._probe)
         return app
+
+    async def until(self, happened: Callable[[], bool]) -> None:
+        """Wait, request by request, until it has happened; TimeoutError after 30 seconds."""
+        async with asyncio.timeout(30):
+            while not happened():
+                self._asked.clear()
+                await self._asked.wait()
 
     async def _form(self, request: web.Request) -> dict[str, str]:
         form = {name: values[0] for name, values in parse_qs(await request.text()).items()}
@@ -67,11 +75,13 @@ class FakeGateway:
         if self.on_revoke and (answer := self.on_revoke(request)):
             return answer
         self.revoked_at[form["token"]] = time.monotonic()
+        self._asked.set()
         return web.Response()
 
     async def _probe(self, request: web.Request) -> web.StreamResponse:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         self.seen.append((request.raw_path, token))
+        self._asked.set()
         if self.stall is not None:
             await self.stall.wait()
         if self.on_probe and (answer := self.on_probe(request)):

@@ -1,4 +1,7 @@
-"""The rules of a run, played without a network and without time."""
+"""The rules of a run, played without a network and without time.
+
+Long, a transcript for each rule.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -6,7 +6,7 @@ import signal
 import socket
 import ssl
 import time
-from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +91,10 @@ async def test_a_run() -> None:
     windows = analyse(record).windows
     assert len(windows) == 4
     for window in windows:
-        interval = window.since_sent
-        assert interval.upper is not None
-        assert interval.lower < 0.05 < interval.upper
+        # Whatever the machine was busy with, these two hold: the window is 50 ms from handling.
+        assert window.since_answered.lower < 0.05
+        assert window.since_sent.upper is not None
+        assert window.since_sent.upper > 0.05
     assert run.shown.snapshots[-1].tally.refused == 4
 
 
@@ -114,7 +115,8 @@ async def test_replicas() -> None:
         assert window.since_sent.upper is not None
         ends[window.target].append(window.since_sent.upper)
     assert (len(ends[0]), len(ends[1])) == (4, 4)
-    assert min(ends[1]) >= 0.04 > sum(ends[0]) / 4
+    assert min(ends[1]) >= 0.04
+    assert min(ends[0]) < min(ends[1])
 
 
 async def test_a_stalled_target_holds_nothing_back() -> None:
@@ -124,7 +126,7 @@ async def test_a_stalled_target_holds_nothing_back() -> None:
         run = Run(url, background_rps=400.0, tokens=1, connections=200)
         gateway.stall = asyncio.Event()
         playing = asyncio.create_task(run.play())
-        await until(lambda: len(gateway.seen) >= 40)
+        await gateway.until(lambda: len(gateway.seen) >= 40)
         gateway.stall.set()
         gateway.stall = None
         record = await playing
@@ -132,11 +134,12 @@ async def test_a_stalled_target_holds_nothing_back() -> None:
     released = min(request.finished for request in requests)
     before = sorted(request.planned for request in requests if request.planned < released)
     assert len(before) >= 40
-    # The plan of the same run without a stall has the same instants.
+    # The plan has the same instants; background traffic began once its tokens had come.
     arrivals = Plan(run.options, lead_seconds=0.02).background()
-    planned = [round(next(arrivals)[0], 6) for _ in record.background]
-    known = [row.planned for row in sorted(record.background, key=lambda row: row.planned)]
-    assert known == planned[len(planned) - len(known) :]
+    planned = [round(at, 6) for at, _, _ in islice(arrivals, 5000)]
+    known = sorted(row.planned for row in record.background)
+    begun = planned.index(known[0])
+    assert known == planned[begun : begun + len(known)]
     first = min(requests, key=lambda request: request.planned)
     assert first.finished - first.planned >= released - before[0]
 
@@ -181,7 +184,7 @@ async def test_an_interrupt_keeps_what_was_measured(number: signal.Signals) -> N
     async with serving(gateway) as url:
         run = Run(url, given_watch=60.0)
         playing = asyncio.create_task(run.play())
-        await until(lambda: len(gateway.revoked_at) >= 4)
+        await gateway.until(lambda: len(gateway.revoked_at) >= 4)
         signal.raise_signal(number)
         record = await playing
     assert record.end is not None
@@ -199,7 +202,7 @@ async def test_a_second_interrupt_doesn_t_wait() -> None:
     async with serving(gateway) as url:
         run = Run(url, timeout=60.0)
         playing = asyncio.create_task(run.play())
-        await until(lambda: len(gateway.seen) >= 3)
+        await gateway.until(lambda: len(gateway.seen) >= 3)
         run.driver.interrupt()
         await asyncio.sleep(0)
         assert not playing.done()
@@ -357,5 +360,3 @@ async def test_the_display_is_fed() -> None:
     assert (last.tally.issued, last.tally.revoked, last.tally.refused) == (6, 4, 4)
     assert last.tally.requests == len(run.record().probes) + len(run.record().background)
     assert last.ending
-    with suppress(AssertionError):
-        assert not last.late  # as a rule; another test may have the processor just now

@@ -45,10 +45,7 @@ def test_the_order_of_a_life(max_age: float | None, targets: tuple[str, ...]) ->
 
 
 def test_the_age_at_revocation_is_uniform() -> None:
-    """The phase of a token's first use, modulo a turn of the cache, is uniform at its revocation.
-
-    Kolmogorov-Smirnov by hand, at a level of 0.001 for a plan that is fixed by its seed.
-    """
+    """The phase of a token's first use, modulo a turn of the cache, is uniform at its revocation."""
     told = options(max_age=3.0, tokens=2000)
     plan = Plan(told)
     assert plan.spread == pytest.approx(16 * told.probe_interval)
@@ -57,6 +54,7 @@ def test_the_age_at_revocation_is_uniform() -> None:
         for token in plan.tokens()
     )
     size = len(phases)
+    # Kolmogorov-Smirnov by hand, at a level of 0.001; the seed fixes what it is applied to.
     distance = max(
         max((index + 1) / size - phase, phase - index / size) for index, phase in enumerate(phases)
     )

@@ -4,7 +4,6 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import structlog
 from backends import RecordingBackend, recording
 from redis_server import free_port as find_free_port
 
@@ -46,4 +45,3 @@ def log() -> Iterator[LogText]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
-    structlog.reset_defaults()

@@ -347,10 +347,7 @@ class TestFrames:
     async def test_a_client_that_does_not_read_is_cut_off(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A stalled client costs no memory, and no more time than ``limits.write_timeout``.
-
-        Nor does an upstream that goes on talking when it is told to close.
-        """
+        """A stalled client costs no memory and no more time than ``limits.write_timeout``."""
         monkeypatch.setattr("gateway.proxy.websocket._CLOSE_TIMEOUT_SECONDS", 0.05)
         sent = 0
 
