@@ -161,6 +161,27 @@ async def test_too_few_connections_are_said() -> None:
     assert (last.late, last.tally.unsent > 0) == (True, True)
 
 
+async def test_a_generator_that_stands_still_says_so() -> None:
+    """What was due meanwhile is late by as long, or written down as unsent, and shown."""
+    gateway = FakeGateway(window_seconds=60.0)
+    async with serving(gateway) as url:
+        run = Run(url, given_watch=3.0, timeout=0.5)
+        stood_still = 0.0
+        run.driver._monotonic = lambda: time.monotonic() + stood_still
+        playing = asyncio.create_task(run.play())
+        await gateway.until(lambda: len(gateway.revoked_at) >= 4)
+        stood_still = 2.0
+        await until(lambda: run.driver._conductor.tally.unsent > 100)
+        run.driver.interrupt()
+        record = await playing
+    lags = [probe.sent - probe.planned for probe in record.probes]
+    assert max(lags) > 0.3
+    # 4 tokens were due every 10 ms for the 1.5 s that no answer could be waited for any more.
+    assert len([row for row in record.unsent if row.kind == "probe"]) >= 500
+    last = run.shown.snapshots[-1]
+    assert (last.late, last.tally.unsent) == (True, len(record.unsent))
+
+
 async def test_time_outs() -> None:
     """Answers that don't come in time are errors of the run, neither accepted nor refused."""
     gateway = FakeGateway()

@@ -45,7 +45,7 @@ def test_the_order_of_a_life(max_age: float | None, targets: tuple[str, ...]) ->
 
 
 def test_the_age_at_revocation_is_uniform() -> None:
-    """The phase of a token's first use, modulo a turn of the cache, is uniform at its revocation."""
+    """The phase of a first use, modulo a turn of the cache, is uniform at the revocation."""
     told = options(max_age=3.0, tokens=2000)
     plan = Plan(told)
     assert plan.spread == pytest.approx(16 * told.probe_interval)
