@@ -129,6 +129,11 @@ class Lookups:
         if lookup is not None:
             lookup.detached = True
 
+    def detach_all(self) -> None:
+        """Let every lookup under way answer those who wait, but nobody after, and not be kept."""
+        for key in list(self._under_way):
+            self.detach(key)
+
     async def close(self) -> None:
         """Cancel what is under way; whoever waits is told that the store is unavailable."""
         for batch in self._batches:

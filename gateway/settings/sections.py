@@ -203,9 +203,7 @@ class Revocation(Section):
         description="lapse: a revoked token's facts serve until their max age; revocations are "
         "only observed. evict: they are removed at once, in every gateway.",
     )
-    feed: Flag = Field(
-        True, description="Listen to the store for revocations, whoever makes them."
-    )
+    feed: Flag = Field(True, description="Listen to the store for revocations, whoever makes them.")
     feed_ping_interval: PositiveDuration = Field(
         _seconds(1),
         description="How often the feed's connection is tested: one that is dead without saying "
@@ -224,7 +222,9 @@ class Revocation(Section):
     @model_validator(mode="after")
     def _evict_needs_the_feed(self) -> "Revocation":
         if self.on_revoke == "evict" and not self.feed:
-            raise Conflict((("on_revoke",), '"evict" is allowed only where revocation.feed is true'))
+            raise Conflict(
+                (("on_revoke",), '"evict" is allowed only where revocation.feed is true')
+            )
         return self
 
 
