@@ -1,4 +1,7 @@
-"""The composition root: builds every object once, and owns the life of both ports."""
+"""The composition root: builds every object once, and owns the life of both ports.
+
+Long, because everything comes together here and nowhere else.
+"""
 
 import asyncio
 from typing import Self
@@ -10,13 +13,16 @@ from gateway.admin.eviction import Evictor
 from gateway.admin.health import Health
 from gateway.admin.port import AdminPort
 from gateway.admin.view import GatewayView
+from gateway.bound import promised_bounds, widest_max_age
 from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
+from gateway.feed import RevocationFeed
 from gateway.listeners import Listeners
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
+from gateway.revocations import RevokedTokens
 from gateway.settings import Settings
 from gateway.settings.render import changed_settings
 from gateway.store import TokenStore, open_store
@@ -35,6 +41,8 @@ _NEED_RESTART = (
     "listen.host",
     "listen.port",
     "listen.tls_port",
+    "revocation.feed",
+    "revocation.on_revoke",
     "store.",
 )
 
@@ -57,6 +65,10 @@ class Gateway:
         self._clock = clock or SystemClock()
         self._owns_store = store is None
         self.store = store or open_store(settings.store)
+        self.revoked = RevokedTokens(
+            max_age_seconds=widest_max_age(settings), clock=self._clock, metrics=self.metrics
+        )
+        self._revocation = settings.revocation  # as it is in effect until a restart
         self._cache, self._negative_cache = self._build_caches()
         self.validator = Validator(
             self.store.get_many,
@@ -66,10 +78,19 @@ class Gateway:
             metrics=self.metrics,
             timeout_seconds=settings.store.timeout.total_seconds(),
             max_batch=settings.store.max_batch,
+            revoked=self.revoked,
+            evicts=settings.revocation.on_revoke == "evict",
         )
         self._recorder = Recorder(
-            self.store, known=self.validator, metrics=self.metrics, clock=self._clock
+            self.store,
+            known=self.validator,
+            metrics=self.metrics,
+            clock=self._clock,
+            revoke_on_refresh=settings.revocation.revoke_on_refresh,
         )
+        self.feed = self._build_feed() if settings.revocation.feed else None
+        self.metrics.watch_revoked(self.revoked.__len__)
+        self.metrics.promise(promised_bounds(settings, self._revocation))
         self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
         self._traffic: Traffic | None = None
         self._retired: set[asyncio.Task[None]] = set()
@@ -110,6 +131,8 @@ class Gateway:
             await self.stop()
             raise
         self._sweeper = asyncio.create_task(self._sweep())
+        if self.feed is not None:
+            self.feed.start()
         log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
 
     async def stop(self) -> None:
@@ -120,6 +143,8 @@ class Gateway:
         if self._server is not None:
             self._server.pre_shutdown()
             await self._server.shutdown(0.1)
+        if self.feed is not None:
+            await self.feed.stop()
         for retired in self._retired:
             retired.cancel()
         await asyncio.gather(*self._retired, return_exceptions=True)
@@ -180,6 +205,9 @@ class Gateway:
         self._cache.max_age_seconds = settings.cache.max_age.total_seconds()
         self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()
         self._negative_cache.max_age_seconds = settings.cache.negative_max_age.total_seconds()
+        self._recorder.revoke_on_refresh = settings.revocation.revoke_on_refresh
+        self.revoked.set_max_age(widest_max_age(settings))
+        self.metrics.promise(promised_bounds(settings, self._revocation))
         self._server.apply(settings.limits)
         retired = asyncio.create_task(_close_when_idle(old))
         self._retired.add(retired)
@@ -193,14 +221,15 @@ class Gateway:
             stale_seconds=settings.stale_if_error.total_seconds(),
             max_entries=settings.max_entries,
             clock=self._clock,
+            left=self.revoked.left,
         )
         negative_cache = FactsCache(
             max_age_seconds=settings.negative_max_age.total_seconds(),
             max_entries=settings.negative_max_entries,
             clock=self._clock,
         )
-        self.metrics.watch_cache("positive", cache.__len__, lambda: cache.evicted)
-        self.metrics.watch_cache("negative", negative_cache.__len__, lambda: negative_cache.evicted)
+        self.metrics.watch_cache("positive", cache.__len__, cache.evictions)
+        self.metrics.watch_cache("negative", negative_cache.__len__, negative_cache.evictions)
         return cache, negative_cache
 
     def _build_admin(self) -> AdminPort:
@@ -210,6 +239,8 @@ class Gateway:
             store=self.store,
             clock=self._clock,
             started=self._clock.monotonic(),
+            book=self.revoked,
+            revocation=self._revocation,
         )
         return AdminPort(
             view,
@@ -217,6 +248,20 @@ class Gateway:
             evictor=Evictor(self.validator),
             ping_store=self.store.ping,
         )
+
+    def _build_feed(self) -> RevocationFeed:
+        settings = self.settings.revocation
+        feed = RevocationFeed(
+            self.store,
+            self.validator,
+            clock=self._clock,
+            exposure=self.metrics.exposure,
+            ping_interval_seconds=settings.feed_ping_interval.total_seconds(),
+            down_max_age_seconds=settings.feed_down_max_age.total_seconds(),
+            max_batch=self.settings.store.max_batch,
+        )
+        self.metrics.watch_feed(lambda: (feed.is_up, feed.lag_seconds))
+        return feed
 
     def _build_traffic(self, settings: Settings) -> Traffic:
         return Traffic(
@@ -245,6 +290,7 @@ class Gateway:
             await asyncio.sleep(_SWEEP_INTERVAL_SECONDS)
             self._cache.sweep(_SWEEP_ENTRIES)
             self._negative_cache.sweep(_SWEEP_ENTRIES)
+            self.revoked.lapse()
 
 
 async def _close_when_idle(traffic: Traffic) -> None:

@@ -130,7 +130,7 @@ class Lookups:
             lookup.detached = True
 
     def detach_all(self) -> None:
-        """Let no lookup under way be kept."""
+        """Let every lookup under way answer those who wait, but nobody after, and not be kept."""
         for key in list(self._under_way):
             self.detach(key)
 

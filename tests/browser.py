@@ -120,7 +120,7 @@ class Page:
     async def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a picture of the page, as PNG."""
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(shot["data"]))
 
     async def close(self) -> None:
         """Listen no longer."""

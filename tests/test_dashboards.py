@@ -29,7 +29,7 @@ SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "
 def exposed() -> dict[str, Metric]:
     """Return the metrics that a gateway has, by each name that their samples have."""
     metrics = Metrics()
-    metrics.watch_cache("positive", lambda: 0, lambda: {})
+    metrics.watch_cache("positive", lambda: 0, dict)
     metrics.watch_feed(lambda: (True, 0.0))
     return {
         family.name + suffix: family

@@ -152,6 +152,7 @@ def _open_stores(store: StoreSettings) -> tuple[TokenStore, Storage]:
             fakeredis.FakeAsyncRedis(server=server),
             key_prefix=store.key_prefix,
             timeout_seconds=store.timeout.total_seconds(),
+            in_memory=True,
         ),
         Storage(fakeredis.FakeRedis(server=server), key_prefix=store.key_prefix),
     )

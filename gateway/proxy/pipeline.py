@@ -152,9 +152,11 @@ class Pipeline:
         facts = None
         if not route.public:
             token = credentials(head.authorizations, target.query, realm=self._realm)
-            facts = await self._validator.validate(token_key(token), route.max_age_seconds)
+            key = token_key(token)
+            facts = await self._validator.validate(key, route.max_age_seconds)
             exchange.client_id = facts.client_id
             authorize(facts, route.scopes, realm=self._realm)
+            self._validator.accepted(key, route.name)
         if head.upgrade == b"websocket" and request.method == "GET":
             return await self._websocket.forward(exchange, route, facts)
         return await self._http.forward(exchange, route, facts)

@@ -12,6 +12,7 @@ from gateway.settings.sections import (
     Listen,
     Logging,
     Proxy,
+    Revocation,
     RouteSettings,
     Section,
     Store,
@@ -27,6 +28,7 @@ class Settings(Section):
     key_manager: KeyManager = KeyManager()
     store: Store = Store()
     cache: Cache = Cache()
+    revocation: Revocation = Revocation()
     routes: tuple[RouteSettings, ...] = ()
     proxy: Proxy = Proxy()
     limits: Limits = Limits()
@@ -39,6 +41,7 @@ class Settings(Section):
             *self._admin_is_open(),
             *self._routes_clash(),
             *self._windows_widen(),
+            *self._refresh_is_recorded(),
         ]
         if faults:
             raise Conflict(*faults)
@@ -82,3 +85,8 @@ class Settings(Section):
             if route.max_age is not None and route.max_age > most:
                 allowed = f"at most cache.max_age, {format_duration(most)}, is allowed"
                 yield ("routes", index, "max_age"), f"{allowed}: a route can only tighten it"
+
+    def _refresh_is_recorded(self) -> Iterator[tuple[Place, str]]:
+        if self.revocation.revoke_on_refresh and not self.key_manager.record_tokens:
+            needed = "allowed only where key_manager.record_tokens is true"
+            yield ("revocation", "revoke_on_refresh"), needed

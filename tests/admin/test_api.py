@@ -1,7 +1,6 @@
 """The admin API over HTTP, held to its own OpenAPI document."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -80,9 +79,8 @@ async def bench(clock: FakeClock) -> Bench:
 
 
 @pytest.fixture
-async def client(bench: Bench, aiohttp_client: AiohttpClient) -> AsyncIterator[Client]:
-    client = await aiohttp_client(bench.build())
-    yield client
+async def client(bench: Bench, aiohttp_client: AiohttpClient) -> Client:
+    return await aiohttp_client(bench.build())
 
 
 async def checked(

@@ -50,7 +50,7 @@ class Bench:
     async def idle(self) -> None:
         """Return when the ticker has ended."""
         async with asyncio.timeout(20):
-            while self.events._ticker is not None:
+            while self.events._ticker is not None:  # noqa: ASYNC110 -- nothing tells of it
                 await asyncio.sleep(0)
 
 

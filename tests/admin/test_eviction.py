@@ -151,8 +151,8 @@ async def test_what_is_put_while_walking_stays(clock: FakeClock) -> None:
         def cached_keys(self) -> list[TokenKey]:
             return list(self.keys)
 
-        def peek(self, key: TokenKey) -> Any:
-            return Facts(True, sub="s")
+        def peek(self, key: TokenKey) -> Facts | None:
+            return Facts(True, sub="s") if key in self.keys else None
 
         def evict(self, key: TokenKey) -> bool:
             self.keys.remove(key)

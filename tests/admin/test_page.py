@@ -1,7 +1,6 @@
 """The live page's files, as they are served."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,10 @@ Client = TestClient[web.Request, web.Application]
 
 
 @pytest.fixture
-async def client(aiohttp_client: AiohttpClient) -> AsyncIterator[Client]:
+async def client(aiohttp_client: AiohttpClient) -> Client:
     app = web.Application()
     LivePage().add_to(app)
-    client = await aiohttp_client(app)
-    yield client
+    return await aiohttp_client(app)
 
 
 @pytest.mark.parametrize(

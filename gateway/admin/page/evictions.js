@@ -66,7 +66,7 @@ export class Evictions {
   }
 
   show(why) {
-    $("ask-why").textContent = `${why} It stays in this page's memory and is gone with it.`;
+    $("ask-why").textContent = `${why} The token stays in this page's memory and is gone with it.`;
     $("ask").hidden = false;
     $("token").focus();
   }
@@ -122,6 +122,8 @@ export class Evictions {
       this.say("The gateway didn't answer.");
     } finally {
       from.disabled = false;
+      // A button that was disabled has lost the focus, and so has a field that is gone.
+      if (document.activeElement === document.body && from.isConnected) from.focus();
     }
   }
 
