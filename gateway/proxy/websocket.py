@@ -17,6 +17,7 @@ from gateway.upstream import upstream_errors
 
 _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG})
 _GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
 _BAD_GATEWAY = 1014  # IANA's WebSocket Close Code Number Registry
 _CLOSE_TIMEOUT_SECONDS = 5.0
 # aiohttp makes these itself, on each of the two connections.
@@ -57,6 +58,7 @@ class WebSocketProxy:
         self._session = session
         self._policy = policy
         self._open: set[Socket] = set()
+        self._ends: dict[int, tuple[Socket, Socket]] = {}  # by the exchange's identity
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
@@ -124,12 +126,22 @@ class WebSocketProxy:
         client.headers["X-Request-ID"] = exchange.request_id.decode("ascii")
         await client.prepare(exchange.request)
         self._open |= {client, upstream}
+        self._ends[id(exchange)] = (client, upstream)
         try:
             await _relay(client, upstream)
         finally:
             self._open -= {client, upstream}
-        exchange.outcome = "proxied"
+            del self._ends[id(exchange)]
+        exchange.outcome = exchange.outcome or "proxied"
         return client
+
+    async def end(self, exchange: Exchange) -> bool:
+        """Close a WebSocket whose token is no longer good; return whether it was open."""
+        ends = self._ends.get(id(exchange), ())
+        await asyncio.gather(
+            *(socket.close(code=_POLICY_VIOLATION) for socket in ends), return_exceptions=True
+        )
+        return bool(ends)
 
     async def close(self) -> None:
         """Tell both ends of every open WebSocket that the gateway is going away."""
