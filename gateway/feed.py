@@ -166,6 +166,7 @@ class RevocationFeed:
         if removed is None:
             removed = self._validator.evicts
         known = [(self._validator.entry(key), key in self._validator.revoked) for key in keys]
+        asked = self._clock.monotonic()
         documents = await self._store.get_many(keys)
         for key, (entry, marked), document in zip(keys, known, documents, strict=True):
             if self._good(document):
@@ -173,8 +174,11 @@ class RevocationFeed:
                     self._validator.unrevoke(key)
             elif removed:
                 self._exposure(0.0)
-            elif entry is not None:
-                self._validator.revoke(key, of=entry)
+            else:
+                # What was under way then may have brought facts meanwhile.
+                entry = entry or self._validator.entry(key)  # noqa: PLW2901
+                if entry is not None and entry.validated <= asked:
+                    self._validator.revoke(key, of=entry)
 
     def _good(self, document: bytes | None) -> bool:
         if document is None:

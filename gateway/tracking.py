@@ -30,6 +30,8 @@ OPEN_SECONDS = 5.0
 """The longest time to connect to all servers and have them track."""
 KEYS_AT_ONCE = 512
 """Invalidations handled before others have their turn: about a millisecond of work."""
+MESSAGE_WEIGHT = 15
+"""What a message costs besides, in invalidations."""
 
 _SLICES = 5
 _DIGEST_LENGTH = 64
@@ -90,6 +92,7 @@ class Tracking:
         self._clock = clock
         self._sleep = sleep
         self._delay_seconds = FIRST_DELAY_SECONDS
+        self._told = 0  # since others had their turn
         # When each connection's last ping that was answered was sent.
         self._answered: dict[AbstractConnection, float] = {}
 
@@ -186,7 +189,10 @@ class Tracking:
             if keys:
                 self._listener.invalidated(keys)
             # What has arrived already is read without waiting: others must have their turn.
-            await asyncio.sleep(0)
+            self._told += min(len(names), KEYS_AT_ONCE) + MESSAGE_WEIGHT
+            if self._told >= KEYS_AT_ONCE:
+                self._told = 0
+                await asyncio.sleep(0)
 
     def _keys(self, names: Sequence[bytes | str]) -> list[TokenKey]:
         """Return the tokens among these Redis keys; grants have the same prefix."""

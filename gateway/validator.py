@@ -138,18 +138,21 @@ class Validator:
     def invalidate(self, key: TokenKey) -> bool:
         """What the store has of a token has changed; return whether that may be a revocation.
 
-        It may where facts are cached that serve, unless the token was about to expire anyway.
-        What is under way began before and is not kept, and a token that was unknown may be known
-        now. Cached facts are removed where revocations evict: the next request asks the store.
+        It may where facts are cached that serve, unless the token was about to expire anyway. A
+        token that was unknown may be known now.
+
+        Where revocations evict, cached facts are removed, and what is under way is not kept: the
+        next request asks the store. Elsewhere only what is not known is forgotten.
         """
-        self._lookups.detach(key)
+        under_way = self._lookups.outdate(key)
         self._negative_cache.remove(key)
         entry = self._cache.entry(key)
-        if entry is None:
-            return False
         if self.evicts:
+            self._lookups.detach(key)
             self._cache.remove(key, "invalidated")
-        return not self._expires_anyway(entry)
+        elif entry is None:
+            return under_way
+        return entry is not None and not self._expires_anyway(entry)
 
     def revoking(self, key: TokenKey) -> None:
         """A token is about to leave the store: where revocations evict, its facts go at once."""

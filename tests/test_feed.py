@@ -162,15 +162,32 @@ async def test_what_is_held_is_compared_in_batches(make: Make, evicts: bool) -> 
 
 @pytest.mark.parametrize("evicts", [False, True])
 async def test_a_revocation_during_a_lookup(make: Make, evicts: bool) -> None:
-    """What the lookup brings answers those who wait, and isn't kept (DESIGN, decision 3)."""
+    """What the lookup brings answers those who wait; it isn't kept, or is marked as stale."""
+    bench = make(evicts=evicts)
+    store = ScriptedStore()
+    bench.feed._validator = validator = bench.make(store.get_many, evicts=evicts)
+    during = asyncio.create_task(validator.validate(A, LOOSE))
+    command = await store.sent.get()
+    del bench.store.documents[A]
+    bench.feed.invalidated([A])
+    command.answer(ACTIVE)
+    assert await during == FACTS
+    await turns()
+    assert validator.cached(A, LOOSE) == (None if evicts else FACTS)
+    assert [token.key for token in bench.revoked] == ([] if evicts else [A])
+
+
+@pytest.mark.parametrize("evicts", [False, True])
+async def test_a_token_issued_during_a_lookup(make: Make, evicts: bool) -> None:
+    """That it was unknown a moment ago is not remembered."""
     bench = make(evicts=evicts)
     store = ScriptedStore()
     bench.feed._validator = validator = bench.make(store.get_many, evicts=evicts)
     during = asyncio.create_task(validator.validate(A, LOOSE))
     command = await store.sent.get()
     bench.feed.invalidated([A])
-    command.answer(ACTIVE)
-    assert await during == FACTS
+    command.answer(None)
+    assert await during == INACTIVE
     assert validator.cached(A, LOOSE) is None
 
 

@@ -486,3 +486,29 @@ async def test_it_works_on_a_real_redis(clock: FakeClock, redis_url: str) -> Non
 def _sub(value: bytes | None) -> Any:
     assert value is not None
     return json.loads(value)["sub"]
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_a_refresh_may_revoke_what_was_bought_before(house: House, on: bool) -> None:
+    """The grant's earlier access tokens go, those of other grants stay."""
+    await house.recorder.record(house.issued(A3, refresh=token_key("another")))
+    house.recorder.revoke_on_refresh = on
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    gone = [await house.document(key) is None for key in (A1, A2, A3)]
+    assert gone == [on, False, False]
+    assert house.known.revoked == ([A1] if on else [])
+
+
+async def test_since_when_a_token_is_revoked(house: House) -> None:
+    """Since the key manager answered, however late the store is told."""
+    await house.recorder.record(house.issued(A1))
+    house.store_is(up=False)
+    with pytest.raises(StoreUnavailable):
+        await house.recorder.revoke([A1])
+    since = house.clock.monotonic()
+    assert (house.known.revoking_now, house.known.revoked) == ([A1], [])
+    house.clock.advance(5)
+    house.store_is(up=True)
+    await house.retry()
+    assert (house.known.revoked, house.known.since) == ([A1], [since])

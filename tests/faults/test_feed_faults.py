@@ -147,7 +147,7 @@ async def test_a_revocation_through_one_gateway(fleet: Fleet) -> None:
 
 def kill_feeds(server: RedisServer) -> None:
     with redis.Redis(port=server.port) as client:
-        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")  # type: ignore[no-untyped-call]
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
 
 async def test_feeds_killed_before_a_revocation(fleet: Fleet) -> None:
