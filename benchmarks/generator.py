@@ -14,7 +14,6 @@ where it is installed, else a protocol on uvloop. All of it is on this machine's
 Lag is from planned to sent. wrk plans nothing, so it has none. CPU is user and system time of
 the generator alone, after it has started.
 """
-# ruff: noqa: INP001, S603, T201 (a script)
 
 import argparse
 import json

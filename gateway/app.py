@@ -18,12 +18,13 @@ from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
 from gateway.feed import RevocationFeed
-from gateway.listeners import Listeners
+from gateway.listeners import Inherited, Listeners
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
 from gateway.revocations import RevokedTokens
 from gateway.settings import Settings
+from gateway.settings.reloads import applicable
 from gateway.settings.render import changed_settings
 from gateway.store import TokenStore, open_store
 from gateway.traffic import Traffic
@@ -33,24 +34,13 @@ log = structlog.stdlib.get_logger(__name__)
 
 _SWEEP_INTERVAL_SECONDS = 0.1
 _SWEEP_ENTRIES = 1000  # about half a millisecond of work
-_NEED_RESTART = (
-    "admin.",
-    "cache.max_entries",
-    "cache.negative_max_entries",
-    "listen.backlog",
-    "listen.host",
-    "listen.port",
-    "listen.tls_port",
-    "revocation.feed",
-    "revocation.on_revoke",
-    "store.",
-)
 
 
 class Gateway:
     """A gateway, from its settings to its open ports.
 
-    ``store`` is used instead of the one that the settings name, and isn't closed.
+    ``store`` is used instead of the one that the settings name, and isn't closed. With what is
+    ``inherited`` it opens no port.
     """
 
     def __init__(
@@ -59,6 +49,7 @@ class Gateway:
         *,
         clock: Clock | None = None,
         store: TokenStore | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -96,6 +87,7 @@ class Gateway:
         self._retired: set[asyncio.Task[None]] = set()
         self._server: GatewayServer | None = None
         self._listeners = Listeners()
+        self._inherited = inherited
         self._admin = self._build_admin()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -125,15 +117,20 @@ class Gateway:
         try:
             self._traffic = self._build_traffic(self.settings)
             self._server = self._build_server()
-            await self._listeners.open(self._server, self.settings)
-            await self._admin.open(self.settings.admin)
+            sockets = self._inherited.sockets if self._inherited else None
+            await self._listeners.open(self._server, self.settings, sockets)
+            if self._inherited:
+                self._admin.add_to(self._inherited.admin, self.settings.admin)
+            else:
+                await self._admin.open(self.settings.admin)
         except BaseException:
             await self.stop()
             raise
         self._sweeper = asyncio.create_task(self._sweep())
         if self.feed is not None:
             self.feed.start()
-        log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
+        if not self._inherited:
+            log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
 
     async def stop(self) -> None:
         """Close everything now; what is under way is cut off."""
@@ -195,8 +192,8 @@ class Gateway:
         """
         if self._traffic is None or self._server is None:
             return  # not started, so nothing works by the old ones yet
+        settings, fixed = applicable(self.settings, settings)
         changed = changed_settings(self.settings, settings)
-        fixed = [name for name in changed if name.startswith(_NEED_RESTART)]
         if fixed:
             log.warning("settings that need a restart are left as they were", settings=fixed)
         self._listeners.reload_certificate(settings)
@@ -212,7 +209,7 @@ class Gateway:
         retired = asyncio.create_task(_close_when_idle(old))
         self._retired.add(retired)
         retired.add_done_callback(self._retired.discard)
-        log.info("settings reloaded", changed=[name for name in changed if name not in fixed])
+        log.info("settings reloaded", changed=changed)
 
     def _build_caches(self) -> tuple[FactsCache, FactsCache]:
         settings = self.settings.cache

@@ -1,5 +1,4 @@
 """What a contestant prints: one line of JSON."""
-# ruff: noqa: INP001, T201 (a script)
 
 import json
 import resource

@@ -1,5 +1,4 @@
 """A target that costs little: fixed bytes for each request. Where nginx isn't installed."""
-# ruff: noqa: INP001 (a script)
 
 import asyncio
 import sys

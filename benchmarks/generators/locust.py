@@ -1,5 +1,4 @@
 """Locust without its page: 100 users of FastHttpUser, each with its part of the rate."""
-# ruff: noqa: INP001 (a script)
 
 import sys
 from pathlib import Path

@@ -1,5 +1,4 @@
 """The load tester itself: 200 ms between probes, as many tokens as make the rate."""
-# ruff: noqa: INP001 (a script)
 
 import sys
 import tempfile

@@ -1,5 +1,4 @@
 """An open loop over aiohttp's ClientSession on uvloop: a task for each request."""
-# ruff: noqa: INP001, ASYNC110 (a script)
 
 import asyncio
 import sys

@@ -1,5 +1,4 @@
 """wrk: a closed loop in C, one thread, 64 connections, as fast as it can."""
-# ruff: noqa: INP001, S603 (a script)
 
 import re
 import resource

@@ -16,7 +16,8 @@ from gateway.errors import StoreUnavailable
 from gateway.listeners import authority
 from gateway.settings import Admin
 
-_MOST_BODY_BYTES = 64 * 1024
+MOST_BODY_BYTES = 64 * 1024
+"""What the application of whoever serves it should take at most."""
 _SHUTDOWN_SECONDS = 5.0
 
 
@@ -58,7 +59,12 @@ class AdminPort:
 
     def build(self, admin: Admin) -> web.Application:
         """Return everything that the port serves, by these settings."""
-        app = web.Application(client_max_size=_MOST_BODY_BYTES)
+        app = web.Application(client_max_size=MOST_BODY_BYTES)
+        self.add_to(app, admin)
+        return app
+
+    def add_to(self, app: web.Application, admin: Admin) -> None:
+        """Add everything to an application that somebody else serves."""
         self._health.add_to(app)
         api = AdminApi(
             self._gateway,
@@ -69,7 +75,6 @@ class AdminPort:
         )
         api.add_to(app)
         LivePage().add_to(app)
-        return app
 
     async def close(self) -> None:
         """Close the port and end the streams of events."""

@@ -217,7 +217,13 @@ class Pool:
                 return connection
         return error
 
+    def _give_up_the_late(self, now: float) -> None:
+        while self._waiting and self._waiting[0].planned + self._timeout <= now:
+            self._done(self._waiting.popleft())
+
     def _use(self, connection: Connection) -> None:
+        if self._waiting:
+            self._give_up_the_late(self.clock())
         if self._waiting:
             connection.start(self._waiting.popleft())
         else:
@@ -235,8 +241,7 @@ class Pool:
 
     def _sweep(self) -> None:
         now = self.clock()
-        while self._waiting and self._waiting[0].planned + self._timeout <= now:
-            self._done(self._waiting.popleft())
+        self._give_up_the_late(now)
         for connection in list(self._connections):
             call = connection.call
             if call is not None and call.sent is not None and call.sent + self._timeout <= now:

@@ -169,6 +169,27 @@ def test_accepted_again() -> None:
     assert play.conductor.tally.closed == pytest.approx([0.6], abs=0.2)
 
 
+def test_an_acceptance_that_was_sent_before_the_refusal_ended() -> None:
+    """A refusal lasts unless a token is accepted that was sent after it: answers overtake."""
+    play = Play(Authority(window=60.0), given_watch=60.0)
+    while not play.sent(Kind.REVOKE):
+        play.step()
+    revoked = play.now
+
+    def answer(status: int, sent: float, finished: float) -> int:
+        call = Call(Kind.PROBE, 0, 0, revoked + sent, b"")
+        call.sent, call.finished, call.status = revoked + sent, revoked + finished, status
+        play.conductor.answered(call)
+        return play.conductor.tally.flaps
+
+    assert answer(401, sent=0.3, finished=0.4) == 0
+    assert answer(200, sent=0.2, finished=0.5) == 0
+    assert answer(200, sent=0.35, finished=0.6) == 0
+    assert play.conductor.tally.refused == 1
+    assert answer(200, sent=0.45, finished=0.5) == 1
+    assert play.conductor.tally.refused == 0
+
+
 def test_errors_say_nothing() -> None:
     """Neither a 503 nor no answer ends a window, or reopens it."""
     authority = Authority()

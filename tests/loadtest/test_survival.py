@@ -47,6 +47,19 @@ def test_without_censoring_a_percentile_is_an_order_statistic(count: int, share:
     assert (found.seconds, found.known) == (sorted(ended)[ceil(count * share - 1e-9) - 1], True)
 
 
+def test_a_percentile_that_is_reached_exactly_is_not_missed_by_rounding() -> None:
+    """After a window that left at once, the estimate is a product; k of n is still k of n."""
+    missed = []
+    for count in range(2, 60):
+        found = curve([float(at) for at in range(1, count + 1)], [0.5])
+        for at in range(1, count + 1):
+            percentile = found.percentile(at / count)
+            assert percentile is not None
+            if percentile.seconds != at:
+                missed.append((count, at))
+    assert missed == []
+
+
 @pytest.mark.parametrize(
     ("ended", "censored", "share", "seconds", "known"),
     [

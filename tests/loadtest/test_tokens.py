@@ -16,7 +16,7 @@ def form_of(request: bytes) -> dict[str, str]:
     return {k: v[0] for k, v in parse_qs(request.partition(b"\r\n\r\n")[2].decode()).items()}
 
 
-BASIC = b64encode(b"me:a+secret%2C+not+to+be+shown")
+BASIC = b64encode(b"m%3Ae:a+secret%2C+not+to+be+shown")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ BASIC = b64encode(b"me:a+secret%2C+not+to+be+shown")
         ({"scope": "read write"}, {"scope": "read write"}, True),
         (
             {"client_auth": ClientAuth.BODY},
-            {"client_id": "me", "client_secret": SECRET},
+            {"client_id": "m:e", "client_secret": SECRET},
             False,
         ),
         (
@@ -39,14 +39,14 @@ BASIC = b64encode(b"me:a+secret%2C+not+to+be+shown")
                 "refresh_token": SecretStr("r=0"),
                 "client_secret": None,
             },
-            {"refresh_token": "r=0", "client_id": "me"},
+            {"refresh_token": "r=0", "client_id": "m:e"},
             False,
         ),
     ],
 )
 def test_asking_for_a_token(given: dict[str, Any], form: dict[str, str], basic: bool) -> None:
     """Each grant has its form, and the client shows itself by Basic or in it (RFC 6749 §2.3.1)."""
-    told = options(**given)
+    told = options(**{"client_id": "m:e", **given})
     request = Requests(told).issue()
     assert {"grant_type": str(told.grant), **form} == form_of(request)
     assert (b"\r\nAuthorization: Basic " + BASIC + b"\r\n" in request) is basic
@@ -61,7 +61,7 @@ def test_the_next_of_a_chain() -> None:
 
 def test_revoking() -> None:
     """A revocation names the token and its kind, and the client shows itself (RFC 7009 §2.1)."""
-    request = Requests(options()).revoke("t/1+2")
+    request = Requests(options(client_id="m:e")).revoke("t/1+2")
     assert form_of(request) == {"token": "t/1+2", "token_type_hint": "access_token"}
     assert b"Authorization: Basic " + BASIC in request
 

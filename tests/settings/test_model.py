@@ -18,6 +18,8 @@ HERE = {"upstream": "http://h"}
         ({"admin": {"host": "0.0.0.0"}}, "admin.host"),
         ({"admin": {"host": "gateway.example"}}, "admin.host"),
         ({"admin": {"token": ""}}, "admin.token"),
+        ({"listen": {"workers": 2}, "store": {"url": "memory://"}}, "listen.workers"),
+        ({"listen": {"workers": 257}}, "listen.workers"),
         ({"routes": [{"path": "/a"}, {"path": "/a/"}]}, "routes.1.path"),
         ({"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a"}]}, "routes.1.path"),
         ({"routes": [{"path": "/a", "name": "n"}, {"path": "/b", "name": "n"}]}, "routes.1.name"),
@@ -30,7 +32,7 @@ HERE = {"upstream": "http://h"}
     ],
 )
 def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said: str) -> None:
-    """One port twice, an admin port open to all, one path twice, a route that widens the window."""
+    """One port, path or name twice, one memory for several, an admin port open to all."""
     values["routes"] = [route | HERE for route in values.get("routes", [])]
     with pytest.raises(ValidationError, match=said):
         Settings.model_validate(values)
@@ -47,6 +49,8 @@ def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said:
         {"admin": {"host": "localhost"}},
         {"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a", "methods": ["PUT"]}]},
         {"routes": [{"path": "/a", "max_age": "15m"}]},
+        {"listen": {"workers": 1}, "store": {"url": "memory://"}},
+        {"listen": {"workers": 256}},
         {"cache": {"max_age": "0s", "negative_max_age": "0s"}},
         {"routes": [{"path": "/token"}]},
     ],
