@@ -81,7 +81,7 @@ class AdminApi:
     def _guarded(self, handler: Handler, *, changing: bool = False) -> Handler:
         async def judged(request: web.Request) -> web.StreamResponse:
             refusal = self._access.judge(request.headers, changing=changing)
-            return _refuse(refusal) if refusal is not None else await handler(request)
+            return refusal_response(refusal) if refusal is not None else await handler(request)
 
         return judged
 
@@ -95,9 +95,7 @@ class AdminApi:
         return _answer(describe(self._gateway))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        if self._events.full:
-            return _refuse(Refusal(503, "unavailable", "Nobody more can watch now."))
-        return await self._events.send(request, SECURITY_HEADERS)
+        return await stream_state(self._events, request)
 
     async def _revoked(self, request: web.Request) -> web.Response:
         try:
@@ -106,22 +104,24 @@ class AdminApi:
             shown, following = page_of(tokens, limit=limit, after=request.query.get("after"))
         except ValueError:
             description = f"limit is from 1 to {MOST_IN_PAGE}, after the next of another page."
-            return _refuse(Refusal(400, "invalid_request", description))
+            return refusal_response(Refusal(400, "invalid_request", description))
         return _answer({"count": len(tokens), "tokens": shown, "next": following})
 
     async def _evict(self, request: web.Request) -> web.Response:
         # Forms and plain text are what a page of another origin can send unasked (Fetch §2.2.2).
         if request.content_type != "application/json":
-            return _refuse(Refusal(415, "unsupported_media_type", "application/json is needed."))
+            return refusal_response(
+                Refusal(415, "unsupported_media_type", "application/json is needed.")
+            )
         try:
             eviction = parse_eviction(await request.read())
         except InvalidEviction as fault:
-            return _refuse(Refusal(400, "invalid_request", f"{fault}."))
+            return refusal_response(Refusal(400, "invalid_request", f"{fault}."))
         except web.HTTPRequestEntityTooLarge:
-            return _refuse(Refusal(413, "content_too_large", "The body is too large."))
+            return refusal_response(Refusal(413, "content_too_large", "The body is too large."))
         if eviction.scope == "fleet" and self._fleet is None:
             description = "The fleet can't be reached from here: revocation.feed is off."
-            return _refuse(Refusal(409, "no_fleet", description))
+            return refusal_response(Refusal(409, "no_fleet", description))
         evicted = await self._evictor.evict(eviction)
         told: dict[str, Any] = {"scope": eviction.scope, "by": eviction.by, "evicted": evicted}
         if eviction.scope == "fleet" and self._fleet is not None:
@@ -129,16 +129,24 @@ class AdminApi:
                 told["gateways"] = await self._fleet.evict(eviction)
             except StoreUnavailable:
                 description = f"Evicted here ({evicted}), but the others can't be asked."
-                return _refuse(Refusal(503, "store_unavailable", description))
+                return refusal_response(Refusal(503, "store_unavailable", description))
         log.info("evicted", **told, remote=request.remote)
         return _answer(told)
+
+
+async def stream_state(events: StateEvents, request: web.Request) -> web.StreamResponse:
+    """Answer with events, unless too many watch."""
+    if events.full:
+        return refusal_response(Refusal(503, "unavailable", "Nobody more can watch now."))
+    return await events.send(request, SECURITY_HEADERS)
 
 
 def _answer(document: dict[str, Any]) -> web.Response:
     return web.json_response(document, headers=_NO_STORE)
 
 
-def _refuse(refusal: Refusal) -> web.Response:
+def refusal_response(refusal: Refusal) -> web.Response:
+    """Return the answer that a refusal stands for."""
     return web.json_response(
         {"error": refusal.code, "error_description": refusal.description},
         status=refusal.status,

@@ -28,12 +28,19 @@ _HEADERS = {
 _Mailbox = asyncio.Queue[bytes | None]
 
 
+class NothingToTell(Exception):
+    """There is no state to be had now; the next may be."""
+
+
 class StateEvents:
-    """Sends ``describe()`` to all watchers; ``look`` runs between events, while anybody watches."""
+    """Sends what ``describe`` tells to all watchers.
+
+    ``look`` runs between events, while anybody watches.
+    """
 
     def __init__(
         self,
-        describe: Callable[[], dict[str, Any]],
+        describe: Callable[[], Awaitable[dict[str, Any]]],
         *,
         look: Callable[[], Awaitable[None]] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -45,6 +52,7 @@ class StateEvents:
         self._write_seconds = write_seconds
         self._watchers: set[_Mailbox] = set()
         self._ticker: asyncio.Task[None] | None = None
+        self._latest: bytes | None = None
         self._closed = False
 
     @property
@@ -62,7 +70,7 @@ class StateEvents:
             response = web.StreamResponse(headers={**_HEADERS, **(headers or {})})
             await response.prepare(request)
             await response.write(_RETRY)
-            self._tick_on()
+            self._tick_on(mailbox)
             while (event := await mailbox.get()) is not None:
                 async with asyncio.timeout(self._write_seconds):
                     await response.write(event)
@@ -73,7 +81,7 @@ class StateEvents:
             self._watchers.discard(mailbox)
             if not self._watchers and self._ticker is not None:
                 self._ticker.cancel()
-                self._ticker = None
+                self._ticker = self._latest = None
         return response
 
     def close(self) -> None:
@@ -82,27 +90,30 @@ class StateEvents:
         for mailbox in self._watchers:
             _post(mailbox, None)
 
-    def _tick_on(self) -> None:
+    def _tick_on(self, mailbox: _Mailbox) -> None:
         if self._closed:
             self.close()
         elif self._ticker is None:
             self._ticker = asyncio.create_task(self._tick())
-        else:
-            self._publish()  # at once, rather than with the next tick
+        elif self._latest is not None:
+            _post(mailbox, self._latest)  # at once, rather than with the next tick
 
     async def _tick(self) -> None:
         while True:
-            self._publish()
+            await self._publish()
             await asyncio.gather(self._look(), self._sleep(INTERVAL_SECONDS))
 
-    def _publish(self) -> None:
+    async def _publish(self) -> None:
         try:
-            state = json.dumps(self._describe(), separators=(",", ":"))
+            state = json.dumps(await self._describe(), separators=(",", ":"))
+        except NothingToTell:
+            return
         except Exception:
             log.exception("the state can't be told")
             return
+        self._latest = f"event: state\ndata: {state}\n\n".encode()
         for mailbox in self._watchers:
-            _post(mailbox, f"event: state\ndata: {state}\n\n".encode())
+            _post(mailbox, self._latest)
 
 
 def _post(mailbox: _Mailbox, event: bytes | None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import web
 
@@ -71,7 +72,7 @@ class AdminPort:
             evictor=self._evictor,
             access=Access(admin),
             fleet=self._fleet,
-            events=StateEvents(lambda: describe(self._gateway), look=self._look),
+            events=StateEvents(self._describe, look=self._look),
         )
         api.add_to(app)
         LivePage().add_to(app)
@@ -80,6 +81,9 @@ class AdminPort:
         """Close the port and end the streams of events."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _describe(self) -> dict[str, Any]:
+        return describe(self._gateway)
 
     async def _look(self) -> None:
         """Ask the store, which else is only heard of when requests need it."""

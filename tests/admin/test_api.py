@@ -55,13 +55,16 @@ class Bench:
         )
         self.fleet: FleetOf | None = None
 
+    async def describe(self) -> dict[str, Any]:
+        return describe(self.gateway)
+
     def build(self, admin: Admin = ADMIN) -> web.Application:
         app = web.Application(client_max_size=2048)
         AdminApi(
             self.gateway,
             evictor=Evictor(self.known.validator),
             access=Access(admin),
-            events=StateEvents(lambda: describe(self.gateway)),
+            events=StateEvents(self.describe),
             fleet=self.fleet,
         ).add_to(app)
         return app

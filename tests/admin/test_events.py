@@ -26,7 +26,7 @@ class Bench:
             self.describe, look=self.look, sleep=self.sleep, write_seconds=1e9
         )
 
-    def describe(self) -> dict[str, Any]:
+    async def describe(self) -> dict[str, Any]:
         self.told += 1
         if self.broken:
             raise ValueError("broken")
@@ -103,7 +103,6 @@ async def test_one_state_is_made_for_all(bench: Bench, client: Client) -> None:
             await block(stream)
         await bench.sleeping.wait()
         before = bench.told
-        await block(one)  # what the other's coming has brought
         await bench.tick()
         assert await block(one) == await block(other)
         assert bench.told == before + 1
@@ -160,8 +159,8 @@ async def test_a_slow_watcher_misses_events_and_gets_the_latest(bench: Bench) ->
     mailbox: asyncio.Queue[bytes | None] = asyncio.Queue(1)
     bench.events._watchers.add(mailbox)
     for _ in range(3):
-        bench.events._publish()
+        await bench.events._publish()
     assert mailbox.get_nowait() == b'event: state\ndata: {"number":3}\n\n'
     bench.events.close()
-    bench.events._publish()
+    await bench.events._publish()
     assert mailbox.get_nowait() is None
