@@ -1,4 +1,7 @@
-"""The composition root: builds every object once, and owns the life of both ports."""
+"""The composition root: builds every object once, and owns the life of both ports.
+
+Long, because everything comes together here and nowhere else.
+"""
 
 import asyncio
 from typing import Self
@@ -6,14 +9,20 @@ from typing import Self
 import structlog
 from aiohttp import web
 
+from gateway.admin.eviction import Evictor
 from gateway.admin.health import Health
+from gateway.admin.port import AdminPort
+from gateway.admin.view import GatewayView
+from gateway.bound import promised_bounds, widest_max_age
 from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
-from gateway.listeners import Inherited, Listeners, authority
+from gateway.feed import RevocationFeed
+from gateway.listeners import Inherited, Listeners
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
+from gateway.revocations import RevokedTokens
 from gateway.settings import Settings
 from gateway.settings.reloads import applicable
 from gateway.settings.render import changed_settings
@@ -47,6 +56,10 @@ class Gateway:
         self._clock = clock or SystemClock()
         self._owns_store = store is None
         self.store = store or open_store(settings.store)
+        self.revoked = RevokedTokens(
+            max_age_seconds=widest_max_age(settings), clock=self._clock, metrics=self.metrics
+        )
+        self._revocation = settings.revocation  # as it is in effect until a restart
         self._cache, self._negative_cache = self._build_caches()
         self.validator = Validator(
             self.store.get_many,
@@ -56,19 +69,27 @@ class Gateway:
             metrics=self.metrics,
             timeout_seconds=settings.store.timeout.total_seconds(),
             max_batch=settings.store.max_batch,
+            revoked=self.revoked,
+            evicts=settings.revocation.on_revoke == "evict",
         )
         self._recorder = Recorder(
-            self.store, known=self.validator, metrics=self.metrics, clock=self._clock
+            self.store,
+            known=self.validator,
+            metrics=self.metrics,
+            clock=self._clock,
+            revoke_on_refresh=settings.revocation.revoke_on_refresh,
         )
+        self.feed = self._build_feed() if settings.revocation.feed else None
+        self.metrics.watch_revoked(self.revoked.__len__)
+        self.metrics.promise(promised_bounds(settings, self._revocation))
         self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
         self._traffic: Traffic | None = None
         self._retired: set[asyncio.Task[None]] = set()
         self._server: GatewayServer | None = None
         self._listeners = Listeners()
         self._inherited = inherited
-        self._admin: web.AppRunner | None = None
+        self._admin = self._build_admin()
         self._sweeper: asyncio.Task[None] | None = None
-        self.admin_url = ""
 
     @property
     def url(self) -> str:
@@ -79,6 +100,11 @@ class Gateway:
     def tls_url(self) -> str | None:
         """Where clients connect with TLS."""
         return self._listeners.tls_url
+
+    @property
+    def admin_url(self) -> str:
+        """Where operators connect."""
+        return self._admin.url
 
     async def start(self) -> None:
         """Open both ports; ``url``, ``tls_url`` and ``admin_url`` say where.
@@ -93,11 +119,16 @@ class Gateway:
             self._server = self._build_server()
             sockets = self._inherited.sockets if self._inherited else None
             await self._listeners.open(self._server, self.settings, sockets)
-            await self._open_admin()
+            if self._inherited:
+                self._admin.add_to(self._inherited.admin, self.settings.admin)
+            else:
+                await self._admin.open(self.settings.admin)
         except BaseException:
             await self.stop()
             raise
         self._sweeper = asyncio.create_task(self._sweep())
+        if self.feed is not None:
+            self.feed.start()
         if not self._inherited:
             log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
 
@@ -109,13 +140,14 @@ class Gateway:
         if self._server is not None:
             self._server.pre_shutdown()
             await self._server.shutdown(0.1)
+        if self.feed is not None:
+            await self.feed.stop()
         for retired in self._retired:
             retired.cancel()
         await asyncio.gather(*self._retired, return_exceptions=True)
         if self._traffic is not None:
             await self._traffic.close()
-        if self._admin is not None:
-            await self._admin.cleanup()
+        await self._admin.close()
         await self.validator.close()
         await self._recorder.close()
         if self._owns_store:
@@ -170,6 +202,9 @@ class Gateway:
         self._cache.max_age_seconds = settings.cache.max_age.total_seconds()
         self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()
         self._negative_cache.max_age_seconds = settings.cache.negative_max_age.total_seconds()
+        self._recorder.revoke_on_refresh = settings.revocation.revoke_on_refresh
+        self.revoked.set_max_age(widest_max_age(settings))
+        self.metrics.promise(promised_bounds(settings, self._revocation))
         self._server.apply(settings.limits)
         retired = asyncio.create_task(_close_when_idle(old))
         self._retired.add(retired)
@@ -183,15 +218,47 @@ class Gateway:
             stale_seconds=settings.stale_if_error.total_seconds(),
             max_entries=settings.max_entries,
             clock=self._clock,
+            left=self.revoked.left,
         )
         negative_cache = FactsCache(
             max_age_seconds=settings.negative_max_age.total_seconds(),
             max_entries=settings.negative_max_entries,
             clock=self._clock,
         )
-        self.metrics.watch_cache("positive", cache.__len__, lambda: cache.evicted)
-        self.metrics.watch_cache("negative", negative_cache.__len__, lambda: negative_cache.evicted)
+        self.metrics.watch_cache("positive", cache.__len__, cache.evictions)
+        self.metrics.watch_cache("negative", negative_cache.__len__, negative_cache.evictions)
         return cache, negative_cache
+
+    def _build_admin(self) -> AdminPort:
+        view = GatewayView(
+            current=lambda: self.settings,
+            metrics=self.metrics,
+            store=self.store,
+            clock=self._clock,
+            started=self._clock.monotonic(),
+            book=self.revoked,
+            revocation=self._revocation,
+        )
+        return AdminPort(
+            view,
+            health=self._health,
+            evictor=Evictor(self.validator),
+            ping_store=self.store.ping,
+        )
+
+    def _build_feed(self) -> RevocationFeed:
+        settings = self.settings.revocation
+        feed = RevocationFeed(
+            self.store,
+            self.validator,
+            clock=self._clock,
+            exposure=self.metrics.exposure,
+            ping_interval_seconds=settings.feed_ping_interval.total_seconds(),
+            down_max_age_seconds=settings.feed_down_max_age.total_seconds(),
+            max_batch=self.settings.store.max_batch,
+        )
+        self.metrics.watch_feed(lambda: (feed.is_up, feed.lag_seconds))
+        return feed
 
     def _build_traffic(self, settings: Settings) -> Traffic:
         return Traffic(
@@ -215,22 +282,12 @@ class Gateway:
         assert self._traffic is not None
         return self._traffic.pipeline.refuse(request, error)
 
-    async def _open_admin(self) -> None:
-        app = self._inherited.admin if self._inherited else web.Application()
-        self._health.add_to(app)
-        if self._inherited:
-            return
-        self._admin = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await self._admin.setup()
-        site = web.TCPSite(self._admin, self.settings.admin.host, self.settings.admin.port)
-        await site.start()
-        self.admin_url = f"http://{authority(self._admin.addresses[0])}"
-
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_SECONDS)
             self._cache.sweep(_SWEEP_ENTRIES)
             self._negative_cache.sweep(_SWEEP_ENTRIES)
+            self.revoked.lapse()
 
 
 async def _close_when_idle(traffic: Traffic) -> None:

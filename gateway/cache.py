@@ -4,7 +4,8 @@ Synchronous, without I/O, and told the time by its clock. What is fresh is decid
 hit; removing what has lapsed is housekeeping and never decides anything.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cachetools import Cache
@@ -22,12 +23,14 @@ class Entry:
 
     ``validated`` is when the lookup began: the store may have answered at any instant since,
     so counting from the beginning never overstates how fresh the facts are. ``expires`` is
-    the token's own end (``exp``), infinity where it has none.
+    the token's own end (``exp``), infinity where it has none. ``generation`` counts the flushes
+    before it was put.
     """
 
     facts: Facts
     validated: float
     expires: float
+    generation: int = 0
 
     def fresh(self, now: float, max_age_seconds: float) -> bool:
         """Whether a request may rely on these facts ``now``; a hit never extends it."""
@@ -42,12 +45,15 @@ class _OldestFirst(Cache[TokenKey, Entry]):
     everything that has lapsed in one go: a million entries stall the event loop for seconds.)
     """
 
-    def __init__(self, maxsize: int) -> None:
+    def __init__(self, maxsize: int, left: Callable[[TokenKey], None] | None) -> None:
         super().__init__(maxsize)
         self._order: OrderedDict[TokenKey, None] = OrderedDict()
+        self._left = left
         self.evicted = 0
 
     def __setitem__(self, key: TokenKey, entry: Entry) -> None:
+        if self._left is not None and key in self._order:
+            self._left(key)
         super().__setitem__(key, entry)
         self._order[key] = None
         self._order.move_to_end(key)
@@ -55,6 +61,8 @@ class _OldestFirst(Cache[TokenKey, Entry]):
     def __delitem__(self, key: TokenKey) -> None:
         super().__delitem__(key)
         del self._order[key]
+        if self._left is not None:
+            self._left(key)
 
     def popitem(self) -> tuple[TokenKey, Entry]:
         """Remove and return the oldest; cachetools calls this to make room."""
@@ -62,6 +70,10 @@ class _OldestFirst(Cache[TokenKey, Entry]):
         del self[key]
         self.evicted += 1
         return key, entry
+
+    def in_order(self) -> list[TokenKey]:
+        """Return all keys, oldest first."""
+        return list(self._order)
 
     def oldest(self) -> tuple[TokenKey, Entry]:
         """Return the entry validated longest ago, or raise ``KeyError``."""
@@ -75,6 +87,9 @@ class FactsCache:
 
     ``stale_seconds`` keeps facts that much longer, for ``stale`` to find while the store is
     down. A caller may ask for facts younger than ``max_age_seconds``, never for older ones.
+    ``cap_seconds`` may be set while there is reason to trust facts for less than that.
+
+    ``left`` is told of each token whose facts go, or are replaced by later ones.
     """
 
     def __init__(
@@ -84,11 +99,15 @@ class FactsCache:
         max_entries: int,
         clock: Clock,
         stale_seconds: float = 0.0,
+        left: Callable[[TokenKey], None] | None = None,
     ) -> None:
         self.max_age_seconds = max_age_seconds
         self.stale_seconds = stale_seconds
+        self.cap_seconds = float("inf")
         self._clock = clock
-        self._entries = _OldestFirst(max_entries)
+        self._entries = _OldestFirst(max_entries, left)
+        self._generation = 0
+        self._pushed_out: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -98,36 +117,76 @@ class FactsCache:
         """How many entries have gone to make room for others, so far."""
         return self._entries.evicted
 
+    def evictions(self) -> dict[str, int]:
+        """Return how many entries have gone before their time, by cause.
+
+        "size" made room for others; "flushed" went with all that was cached then (counted as
+        they are swept); the others are what callers of ``remove`` said.
+        """
+        return {"size": self._entries.evicted, **self._pushed_out}
+
     def fresh(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
         """Return the facts of a token if they are young enough, else ``None``."""
+        entry = self.entry(key, max_age_seconds)
+        return None if entry is None else entry.facts
+
+    def entry(
+        self, key: TokenKey, max_age_seconds: float = float("inf"), *, more_seconds: float = 0.0
+    ) -> Entry | None:
+        """Return facts with their age, if they are young enough, else ``None``.
+
+        ``more_seconds`` is how much older than any bound they may be.
+        """
         entry = self._entries.get(key)
-        if entry is not None and entry.fresh(
-            self._clock.monotonic(), min(max_age_seconds, self.max_age_seconds)
+        if (
+            entry is not None
+            and entry.generation == self._generation
+            and entry.fresh(
+                self._clock.monotonic(),
+                min(max_age_seconds, self.max_age_seconds, self.cap_seconds) + more_seconds,
+            )
         ):
-            return entry.facts
+            return entry
         return None
 
     def stale(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
         """Return facts that are at most ``stale_seconds`` too old (RFC 5861 §4), else ``None``."""
+        entry = self.entry(key, max_age_seconds, more_seconds=self.stale_seconds)
+        return None if entry is None else entry.facts
+
+    def keys(self) -> list[TokenKey]:
+        """Return the tokens that there are facts of, oldest first, lapsed ones among them."""
+        return self._entries.in_order()
+
+    def peek(self, key: TokenKey) -> Facts | None:
+        """Return the facts of a token however old they are, which no request may rely on."""
         entry = self._entries.get(key)
-        if entry is not None and entry.fresh(
-            self._clock.monotonic(),
-            min(max_age_seconds, self.max_age_seconds) + self.stale_seconds,
-        ):
-            return entry.facts
-        return None
+        if entry is None or entry.generation != self._generation:
+            return None
+        return entry.facts
 
     def put(self, key: TokenKey, facts: Facts, *, validated: float) -> None:
         """Keep facts learned by a lookup that began at ``validated`` (monotonic seconds)."""
         expires = float("inf")
         if facts.exp is not None:
             expires = self._clock.monotonic() + facts.exp - self._clock.wall()
-        self._entries[key] = Entry(facts, validated, expires)
+        self._entries[key] = Entry(facts, validated, expires, self._generation)
         self.sweep(SWEEP_AT_INSERT)
 
-    def remove(self, key: TokenKey) -> bool:
-        """Drop the facts of a token; tell whether there were any."""
-        return self._entries.pop(key, None) is not None
+    def remove(self, key: TokenKey, cause: str | None = None) -> bool:
+        """Drop the facts of a token; tell whether there were any, and count them by ``cause``."""
+        removed = self._entries.pop(key, None) is not None
+        if removed and cause is not None:
+            self._pushed_out[cause] += 1
+        return removed
+
+    def flush(self) -> None:
+        """Rely on nothing that was put before; costs the same whatever is cached.
+
+        What was put lies there until it is swept or makes room. A generation tells it apart, not
+        an instant: two events in one tick of the clock still have an order.
+        """
+        self._generation += 1
 
     def sweep(self, most: int) -> int:
         """Remove at most ``most`` entries that can't serve any more; return how many it did.
@@ -141,7 +200,9 @@ class FactsCache:
             if not self._entries:
                 return removed
             key, entry = self._entries.oldest()
-            if entry.fresh(now, kept_seconds):
+            if entry.generation != self._generation:
+                self._pushed_out["flushed"] += 1
+            elif entry.fresh(now, kept_seconds):
                 return removed
             del self._entries[key]
         return most

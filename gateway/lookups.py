@@ -50,13 +50,14 @@ class Lookup:
     ``callers`` counts those who still wait for the answer.
     """
 
-    __slots__ = ("answer", "callers", "detached", "key", "sent")
+    __slots__ = ("answer", "callers", "detached", "key", "outdated", "sent")
 
     def __init__(self, key: TokenKey, answer: asyncio.Future[Facts]) -> None:
         self.key = key
         self.answer = answer
         self.callers = 0
         self.detached = False
+        self.outdated = False
         self.sent: float | None = None
 
 
@@ -129,6 +130,19 @@ class Lookups:
         if lookup is not None:
             lookup.detached = True
 
+    def outdate(self, key: TokenKey) -> bool:
+        """Don't keep it if a lookup under way finds the token unknown; return if there is one."""
+        lookup = self._under_way.get(key)
+        if lookup is None:
+            return False
+        lookup.outdated = True
+        return True
+
+    def detach_all(self) -> None:
+        """Let every lookup under way answer those who wait, but nobody after, and not be kept."""
+        for key in list(self._under_way):
+            self.detach(key)
+
     async def close(self) -> None:
         """Cancel what is under way; whoever waits is told that the store is unavailable."""
         for batch in self._batches:
@@ -161,7 +175,7 @@ class Lookups:
             self._metrics.store_batch(len(batch), self._clock.monotonic() - sent)
             for lookup, document in zip(batch, documents, strict=True):
                 facts = self._read(lookup.key, document)
-                if not lookup.detached:
+                if not lookup.detached and (facts.active or not lookup.outdated):
                     self._keep(lookup.key, facts, sent)
                 self._finish(lookup, facts)
         except StoreUnavailable as error:

@@ -5,11 +5,11 @@ holds a token, a token key or anything else that a client can make up.
 """
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -18,6 +18,10 @@ from gateway import __version__
 _DURATION_BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
+_EXPOSURE_BUCKETS = (
+    *(0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+    *(60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0),
+)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -25,17 +29,40 @@ class _Evictions(Collector):
     """The caches' own counts, read when metrics are."""
 
     def __init__(self) -> None:
-        self.by_cache: dict[str, Callable[[], int]] = {}
+        self.by_cache: dict[str, Callable[[], Mapping[str, int]]] = {}
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         family = CounterMetricFamily(
             "gateway_cache_evictions",
-            "Tokens that have left each cache to make room.",
-            labels=["cache"],
+            "Tokens that have left each cache before their time, by cause.",
+            labels=["cache", "cause"],
         )
         for name, evictions in self.by_cache.items():
-            family.add_metric([name], evictions())
+            for cause, count in evictions().items():
+                family.add_metric([name, cause], count)
         yield family
+
+
+class _Feed(Collector):
+    """The feed's own state, read when metrics are; nothing where there is no feed."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], tuple[bool, float]] | None = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        if self.read is None:
+            return
+        up, lag_seconds = self.read()
+        yield GaugeMetricFamily(
+            "gateway_revocation_feed_up",
+            "Whether revocations anywhere become known here.",
+            value=float(up),
+        )
+        yield GaugeMetricFamily(
+            "gateway_revocation_feed_lag_seconds",
+            "How long ago the feed was last known to be complete.",
+            value=lag_seconds,
+        )
 
 
 class Metrics:
@@ -83,6 +110,37 @@ class Metrics:
         )
         self._evictions = _Evictions()
         registry.register(self._evictions)
+        self._feed = _Feed()
+        registry.register(self._feed)
+        self._stale_accepts = Counter(
+            "gateway_stale_accepts",
+            "Requests accepted by a token that was known to be revoked.",
+            ["route"],
+            registry=registry,
+        )
+        self._revoked_cached = Gauge(
+            "gateway_revoked_tokens_cached",
+            "Tokens known to be revoked that would be accepted now.",
+            registry=registry,
+        )
+        self._exposure = Histogram(
+            "gateway_exposure_seconds",
+            "From a token's revocation until it was last accepted, once its facts serve no more.",
+            buckets=_EXPOSURE_BUCKETS,
+            registry=registry,
+        )
+        self._beyond_bound = Counter(
+            "gateway_exposures_beyond_bound",
+            "Exposures longer than any route's bound: a promise that was broken.",
+            registry=registry,
+        )
+        self._longest_bound = float("inf")
+        self._bound = Gauge(
+            "gateway_revocation_bound_seconds",
+            "The longest time for which a revoked token is accepted.",
+            ["route"],
+            registry=registry,
+        )
         self._looked_up = Counter(
             "gateway_store_lookups", "Tokens looked up in the store.", registry=registry
         )
@@ -144,12 +202,44 @@ class Metrics:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
 
+    def families(self) -> Iterable[Metric]:
+        """Return all metrics as they stand, for the gateway's own page."""
+        return self._registry.collect()
+
     def watch_cache(
-        self, name: str, entries: Callable[[], int], evictions: Callable[[], int]
+        self,
+        name: str,
+        entries: Callable[[], int],
+        evictions: Callable[[], Mapping[str, int]],
     ) -> None:
-        """Show the size of a cache and how much it has evicted, whenever metrics are read."""
+        """Show the size of a cache and what it has evicted, by cause, whenever metrics are read."""
         self._entries.labels(name).set_function(entries)
         self._evictions.by_cache[name] = evictions
+
+    def watch_feed(self, read: Callable[[], tuple[bool, float]]) -> None:
+        """Show whether the feed is up and its lag in seconds, whenever metrics are read."""
+        self._feed.read = read
+
+    def watch_revoked(self, count: Callable[[], int]) -> None:
+        """Show how many revoked tokens still pass, whenever metrics are read."""
+        self._revoked_cached.set_function(count)
+
+    def promise(self, bounds: Mapping[str, float]) -> None:
+        """Show the bound in seconds of each route, and of no others."""
+        self._longest_bound = max(bounds.values(), default=0.0)
+        self._bound.clear()
+        for route, seconds in bounds.items():
+            self._bound.labels(route).set(seconds)
+
+    def stale_accept(self, route: str) -> None:
+        """A request was accepted by a token known to be revoked."""
+        self._stale_accepts.labels(route).inc()
+
+    def exposure(self, seconds: float) -> None:
+        """The facts of a revoked token stopped serving, ``seconds`` after they last did."""
+        self._exposure.observe(seconds)
+        if seconds > self._longest_bound:
+            self._beyond_bound.inc()
 
     def request_started(self) -> None:
         """A request's header section is here."""

@@ -53,17 +53,25 @@ class Known(Protocol):
         """Drop all that is known of a token."""
         ...
 
-    def detach(self, key: TokenKey) -> None:
-        """Keep nothing of a lookup under way."""
+    def revoking(self, key: TokenKey) -> None:
+        """A token is about to leave the store."""
+        ...
+
+    def revoke(self, key: TokenKey, *, since: float) -> None:
+        """A token has left the store; it was revoked at ``since`` (monotonic seconds)."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Withdrawal:
-    """A token to be removed from the store; ``cascade`` takes its grant along."""
+    """A token to be removed from the store; ``cascade`` takes its grant along.
+
+    ``since`` is when it was revoked (monotonic seconds).
+    """
 
     key: TokenKey
     cascade: bool
+    since: float
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +85,9 @@ class _Attempt:
 class Recorder:
     """Writes issued tokens into the store and removes revoked ones.
 
-    One for each gateway, whatever becomes of its settings: what waits here is nowhere else.
+    One for each gateway, whatever becomes of its settings: what waits here is nowhere else. With
+    ``revoke_on_refresh``, which may be set at any time, a refresh revokes the grant's earlier
+    access tokens.
     """
 
     def __init__(
@@ -89,7 +99,9 @@ class Recorder:
         clock: Clock,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         most_waiting: int = MOST_WAITING,
+        revoke_on_refresh: bool = False,
     ) -> None:
+        self.revoke_on_refresh = revoke_on_refresh
         self._store = store
         self._grants = GrantBook(store, clock)
         self._known = known
@@ -141,17 +153,20 @@ class Recorder:
             self._lose(key, "the gateway stops")
 
     async def _withdraw(self, keys: Sequence[TokenKey], *, cascade: bool) -> None:
+        since = self._clock.monotonic()
+        for key in keys:
+            self._known.revoking(key)
         for attempt in self._attempts:
             attempt.revoked = attempt.revoked or _touched(attempt.issued, keys, cascade)
         for entry in list(self._waiting.values()):
             if isinstance(entry, Issued) and _touched(entry, keys, cascade):
                 del self._waiting[entry.key]
         try:
-            await self._remove(keys, cascade=cascade)
+            await self._remove(keys, cascade=cascade, since=since)
         except StoreUnavailable:
             self._metrics.store_failure("revoke")
             for key in keys:
-                self._wait(_Withdrawal(key, cascade))
+                self._wait(_Withdrawal(key, cascade, since))
             raise
 
     # What waits
@@ -177,7 +192,7 @@ class Recorder:
             key, entry = next(iter(self._waiting.items()))
             try:
                 if isinstance(entry, _Withdrawal):
-                    await self._remove([key], cascade=entry.cascade)
+                    await self._remove([key], cascade=entry.cascade, since=entry.since)
                 elif entry.exp > self._clock.wall():
                     await self._write(entry)
                     self._metrics.token_recorded("retried")
@@ -204,10 +219,15 @@ class Recorder:
         attempt = _Attempt(issued)
         self._attempts.add(attempt)
         grant_revoked = False
+        replaced: list[TokenKey] = []
         try:
             grant = Grant()
             if issued.used_refresh_key is not None:
                 grant = await self._grants.find(issued.used_refresh_key)
+                if self.revoke_on_refresh:
+                    replaced = [
+                        key for key in grant.living(self._clock.wall()) if key != issued.key
+                    ]
             issued = issued.completed(grant)
             life_seconds = issued.exp - self._clock.wall()
             await self._store.put(issued.key, issued.document(), expires_in_seconds=life_seconds)
@@ -222,16 +242,18 @@ class Recorder:
             # Looked at after the write: a revocation that came before it found nothing to remove.
             log.info("token revoked while it was recorded", token_key=issued.key.hex())
             await self.deactivate([issued.key])
+        if replaced:
+            await self.deactivate(replaced)
 
-    async def _remove(self, keys: Iterable[TokenKey], *, cascade: bool) -> None:
+    async def _remove(self, keys: Iterable[TokenKey], *, cascade: bool, since: float) -> None:
         doomed = dict.fromkeys(keys)
         if cascade:
             for key in list(doomed):
                 doomed |= dict.fromkeys(await self._grants.end(key))
         removed = await self._store.delete(list(doomed))
         for key in doomed:
-            # Facts already cached stay until they lapse: that is the revocation window.
-            self._known.detach(key)
+            # In lapse mode cached facts stay until they lapse: that is the revocation window.
+            self._known.revoke(key, since=since)
         self._metrics.tokens_revoked(removed)
 
 

@@ -37,7 +37,8 @@ class TokenStore:
     """Introspection documents by token key, in Redis.
 
     Raises ``StoreUnavailable`` from each method when Redis can't be reached, refuses, or
-    doesn't answer within ``timeout_seconds``.
+    doesn't answer within ``timeout_seconds``. ``client`` is for the feed, which listens on
+    connections of its own; a store ``in_memory`` can't be listened to.
     """
 
     def __init__(
@@ -48,15 +49,22 @@ class TokenStore:
         timeout_seconds: float = 0.5,
         max_connections: int = 32,
         sentinels: Sequence[Redis] = (),
+        in_memory: bool = False,
     ) -> None:
+        self.in_memory = in_memory
         self.key_prefix = key_prefix
         self.timeout_seconds = timeout_seconds
-        self._client = client
+        self.client = client
         self._sentinels = sentinels
         # A call takes one connection of each server. redis-py's pools refuse beyond their limit;
         # here a call waits for its turn.
         self._turns = asyncio.Semaphore(max_connections)
         self._reachable = True
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the last call was answered; true before the first."""
+        return self._reachable
 
     def name(self, key: TokenKey) -> str:
         """Return the Redis key of a token: the prefix and the digest in hexadecimal."""
@@ -66,10 +74,10 @@ class TokenStore:
         """Return the document of each token, in order; ``None`` where there is none."""
         names = [self.name(key) for key in keys]
         async with self._answering():
-            if isinstance(self._client, RedisCluster):
-                found = await self._client.mget_nonatomic(names)
+            if isinstance(self.client, RedisCluster):
+                found = await self.client.mget_nonatomic(names)
             else:
-                found = await self._client.mget(names)
+                found = await self.client.mget(names)
         return [value.encode() if isinstance(value, str) else value for value in found]
 
     async def put(
@@ -79,14 +87,14 @@ class TokenStore:
         milliseconds = max(1, round(expires_in_seconds * 1000))
         value = json.dumps(document, separators=(",", ":"))
         async with self._answering():
-            await self._client.set(self.name(key), value, px=milliseconds)
+            await self.client.set(self.name(key), value, px=milliseconds)
 
     async def delete(self, keys: Sequence[TokenKey]) -> int:
         """Remove tokens; return how many there were."""
         if not keys:
             return 0
         async with self._answering():
-            removed: int = await self._client.delete(*(self.name(key) for key in keys))
+            removed: int = await self.client.delete(*(self.name(key) for key in keys))
         return removed
 
     def grant_name(self, refresh_key: TokenKey) -> str:
@@ -96,7 +104,7 @@ class TokenStore:
     async def grant(self, refresh_key: TokenKey) -> dict[str, str]:
         """Return the fields of a grant, none where it isn't known."""
         async with self._answering():
-            found = await self._client.hgetall(self.grant_name(refresh_key))
+            found = await self.client.hgetall(self.grant_name(refresh_key))
         return _texts(found)
 
     async def update_grant(
@@ -113,7 +121,7 @@ class TokenStore:
         the other did, and each sees it or is seen.
         """
         name = self.grant_name(refresh_key)
-        async with self._answering(), self._client.pipeline(transaction=False) as pipe:
+        async with self._answering(), self.client.pipeline(transaction=False) as pipe:
             if without:
                 pipe.hdel(name, *without)
             if fields:
@@ -126,11 +134,11 @@ class TokenStore:
     async def ping(self) -> None:
         """Return when the store answers."""
         async with self._answering():
-            await self._client.ping()
+            await self.client.ping()
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in (self._client, *self._sentinels):
+        for client in (self.client, *self._sentinels):
             await client.aclose()
 
     @asynccontextmanager
@@ -186,6 +194,7 @@ def open_store(store: settings.Store) -> TokenStore:
         timeout_seconds=store.timeout.total_seconds(),
         max_connections=store.max_connections,
         sentinels=sentinels,
+        in_memory=url.kind == "memory",
     )
 
 

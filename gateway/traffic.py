@@ -80,6 +80,7 @@ class Traffic:
             max_header_bytes=limits.headers,
             underscores=proxy.headers_with_underscores,
             access_log_enabled=settings.logging.access_log,
+            revalidate_seconds=limits.revalidate_streams.total_seconds(),
         )
         self._in_flight = 0
         self._idle = asyncio.Event()

@@ -2,14 +2,19 @@
 
 from typing import Protocol
 
-from gateway.cache import FactsCache
+from gateway.cache import Entry, FactsCache
 from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
 from gateway.lookups import GetMany, LookupMetrics, Lookups
+from gateway.revocations import RevocationMetrics, RevokedTokens
 from gateway.tokens import Facts, TokenKey
 
+EXPIRY_SLACK_SECONDS = 1.0
+"""A token that leaves the store so shortly before its ``exp`` has expired: key managers and Redis
+round, and their clocks are not the gateway's."""
 
-class ValidatorMetrics(LookupMetrics, Protocol):
+
+class ValidatorMetrics(LookupMetrics, RevocationMetrics, Protocol):
     """What is counted of validations, besides their lookups."""
 
     def cache_hit(self) -> None:
@@ -34,6 +39,9 @@ class Validator:
 
     Good and bad tokens are cached apart, so that random tokens can't push out good ones, and a
     failure of the store isn't cached at all.
+
+    ``evicts`` says what a revocation does: remove what is cached, or only note in ``revoked``
+    that it is stale. Whoever makes ``cache`` tells ``revoked`` of what leaves it.
     """
 
     def __init__(
@@ -46,9 +54,18 @@ class Validator:
         metrics: ValidatorMetrics,
         timeout_seconds: float,
         max_batch: int = 128,
+        revoked: RevokedTokens | None = None,
+        evicts: bool = False,
     ) -> None:
+        self.evicts = evicts
+        self.revoked = (
+            RevokedTokens(max_age_seconds=0.0, clock=clock, metrics=metrics)
+            if revoked is None
+            else revoked
+        )
         self._cache = cache
         self._negative_cache = negative_cache
+        self._clock = clock
         self._metrics = metrics
         self._lookups = Lookups(
             get_many,
@@ -86,7 +103,7 @@ class Validator:
         if facts is not None:
             return facts
         self._metrics.cache_miss()
-        max_age_seconds = min(max_age_seconds, self._cache.max_age_seconds)
+        max_age_seconds = min(max_age_seconds, self._cache.max_age_seconds, self._cache.cap_seconds)
         try:
             return await self._lookups.find(key, max_age_seconds)
         except StoreUnavailable:
@@ -103,11 +120,109 @@ class Validator:
         """
         self._lookups.detach(key)
 
+    def accepted(self, key: TokenKey, route: str) -> None:
+        """Note that a request was accepted by a token's facts, for what it says of revoked ones.
+
+        Called in the same turn of the event loop in which the facts were found.
+        """
+        self.revoked.accepted(key, route)
+
+    def entry(self, key: TokenKey) -> Entry | None:
+        """Return the cached facts of a token, if they may still serve."""
+        return self._cache.entry(key)
+
+    def held(self) -> list[TokenKey]:
+        """Return the tokens that facts are cached of, lapsed ones among them."""
+        return self._cache.keys()
+
+    def invalidate(self, key: TokenKey) -> bool:
+        """What the store has of a token has changed; return whether that may be a revocation.
+
+        It may where facts are cached that serve, unless the token was about to expire anyway. A
+        token that was unknown may be known now.
+
+        Where revocations evict, cached facts are removed, and what is under way is not kept: the
+        next request asks the store. Elsewhere only what is not known is forgotten.
+        """
+        under_way = self._lookups.outdate(key)
+        self._negative_cache.remove(key)
+        entry = self._cache.entry(key)
+        if self.evicts:
+            self._lookups.detach(key)
+            self._cache.remove(key, "invalidated")
+        elif entry is None:
+            return under_way
+        return entry is not None and not self._expires_anyway(entry)
+
+    def revoking(self, key: TokenKey) -> None:
+        """A token is about to leave the store: where revocations evict, its facts go at once."""
+        if self.evicts:
+            self.revoke(key)
+
+    def revoke(self, key: TokenKey, *, since: float | None = None, of: Entry | None = None) -> None:
+        """A token has left the store: evict its facts, or mark them as stale.
+
+        It was revoked at ``since`` (monotonic seconds), or now. Where this is news ``of`` an
+        entry, facts that have replaced it are newer.
+        """
+        self._lookups.detach(key)
+        entry = self._cache.entry(key)
+        if entry is None or (of is not None and of is not entry):
+            return
+        if self.evicts:
+            self._cache.remove(key, "revoked")
+            self._metrics.exposure(0.0)
+        elif not self._expires_anyway(entry):
+            now = self._clock.monotonic()
+            self.revoked.mark(key, entry, revoked=now if since is None else since)
+
+    def _expires_anyway(self, entry: Entry) -> bool:
+        return self._clock.monotonic() >= entry.expires - EXPIRY_SLACK_SECONDS
+
+    def unrevoke(self, key: TokenKey) -> None:
+        """The store has a token again that was marked as revoked."""
+        self.revoked.left(key)
+
+    def flush(self) -> None:
+        """Rely on nothing that was learned before, nor on what is under way."""
+        self._lookups.detach_all()
+        self._cache.flush()
+        self._negative_cache.flush()
+        self.revoked.clear()
+
+    def cap_age(self, seconds: float) -> None:
+        """Rely on cached facts for no longer than this, whatever their max age is."""
+        self._cache.cap_seconds = seconds
+
     def forget(self, key: TokenKey) -> None:
         """Drop all that is known of a token: it was just issued, or it is to be evicted."""
         self._lookups.detach(key)
         self._cache.remove(key)
         self._negative_cache.remove(key)
+
+    def detach_all(self) -> None:
+        """Keep nothing of any lookup under way."""
+        self._lookups.detach_all()
+
+    def cached_keys(self) -> list[TokenKey]:
+        """Return the tokens of which anything is cached, good and bad, however old."""
+        return self._cache.keys() + self._negative_cache.keys()
+
+    def evict(self, key: TokenKey) -> bool:
+        """Drop all that is known of a token because an operator says so; tell if anything was."""
+        self._lookups.detach(key)
+        was_good = self._cache.remove(key, "operator")
+        return self._negative_cache.remove(key) or was_good
+
+    def evict_all(self) -> int:
+        """Drop all that is known; return of how many tokens anything was."""
+        count = len(self._cache) + len(self._negative_cache)
+        self.flush()
+        return count
+
+    def peek(self, key: TokenKey) -> Facts | None:
+        """Return what is cached of a token however old it is, which no request may rely on."""
+        return self._cache.peek(key) or self._negative_cache.peek(key)
 
     async def close(self) -> None:
         """Cancel the lookups under way."""

@@ -46,6 +46,17 @@ class RedisServer:
         self._wait_until_it_answers()
         return self
 
+    def start_sentinel(self) -> "RedisServer":
+        """Start a Sentinel; its settings are in the file that the arguments begin with."""
+        configuration, *arguments = self.arguments
+        with Path(configuration).open("a") as settings:
+            settings.write(f"port {self.port}\nbind 127.0.0.1\ndir {self.directory}\n")
+        self.process = subprocess.Popen(
+            [str(REDIS_SERVER), configuration, *arguments], stdout=subprocess.DEVNULL
+        )
+        self._wait_until_it_answers()
+        return self
+
     def stop(self) -> None:
         """Kill the process at once, even a frozen one."""
         if self.process is not None:

@@ -10,6 +10,7 @@ from clocks import FakeClock
 from gateway.cache import FactsCache
 from gateway.errors import StoreUnavailable
 from gateway.lookups import GetMany, Lookups
+from gateway.revocations import RevokedTokens
 from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
 
@@ -108,6 +109,8 @@ class CountingMetrics:
         self.negative_hits = 0
         self.misses = 0
         self.stale = 0
+        self.stale_accepts: list[str] = []
+        self.exposures: list[float] = []
 
     def store_batch(self, size: int, seconds: float) -> None:  # noqa: ARG002 -- the protocol's
         self.batches.append(size)
@@ -129,6 +132,12 @@ class CountingMetrics:
 
     def served_stale(self) -> None:
         self.stale += 1
+
+    def stale_accept(self, route: str) -> None:
+        self.stale_accepts.append(route)
+
+    def exposure(self, seconds: float) -> None:
+        self.exposures.append(seconds)
 
 
 class LookupBench:
@@ -194,7 +203,11 @@ class ValidatorBench:
         stale_seconds: float = 0.0,
         max_entries: int = 100,
         timeout_seconds: float = 30.0,
+        evicts: bool = False,
     ) -> Validator:
+        self.revoked = RevokedTokens(
+            max_age_seconds=max_age_seconds, clock=self.clock, metrics=self.metrics
+        )
         self.validator = Validator(
             get_many or self.store.get_many,
             cache=FactsCache(
@@ -202,11 +215,14 @@ class ValidatorBench:
                 stale_seconds=stale_seconds,
                 max_entries=max_entries,
                 clock=self.clock,
+                left=self.revoked.left,
             ),
             negative_cache=FactsCache(max_age_seconds=1.0, max_entries=2, clock=self.clock),
             clock=self.clock,
             metrics=self.metrics,
             timeout_seconds=timeout_seconds,
+            revoked=self.revoked,
+            evicts=evicts,
         )
         return self.validator
 

@@ -246,3 +246,40 @@ def test_never_more_than_max_entries(inserted: list[int], most: int) -> None:
     if inserted:
         assert cache.fresh(tokens[inserted[-1]], LOOSE) == facts()
     assert cache.evicted >= len(set(inserted)) - most
+
+
+def test_a_flush_forgets_all_that_was_put_before(clock: FakeClock) -> None:
+    """In the same tick of the clock too; what is put after it serves."""
+    cache = make(clock, stale_seconds=100.0)
+    put(cache, clock, A, B)
+    cache.flush()
+    put(cache, clock, B)
+    assert [cache.fresh(key, LOOSE) for key in (A, B)] == [None, facts()]
+    assert cache.stale(A, LOOSE) is None
+    assert (cache.evictions(), cache.keys()) == ({"size": 0, "flushed": 1}, [B])
+
+
+def test_a_cap_narrows_every_max_age(clock: FakeClock) -> None:
+    """While it is set no facts serve for longer, whatever a caller allows."""
+    cache = make(clock)
+    put(cache, clock, A)
+    clock.advance(10)
+    cache.cap_seconds = 10
+    assert cache.fresh(A, LOOSE) is None
+    cache.cap_seconds = float("inf")
+    assert cache.fresh(A, LOOSE) == facts()
+
+
+def test_who_leaves_is_told(clock: FakeClock) -> None:
+    """Each way out of the cache, replacement by later facts among them, and its cause."""
+    left: list[TokenKey] = []
+    cache = FactsCache(max_age_seconds=900.0, max_entries=2, clock=clock, left=left.append)
+    tokens = keys(3)
+    put(cache, clock, *tokens[:2])
+    put(cache, clock, tokens[0])  # replaced
+    put(cache, clock, tokens[2])  # pushes out the oldest
+    cache.remove(tokens[0], "revoked")
+    clock.advance(900)
+    cache.sweep(10)
+    assert left == [tokens[0], tokens[1], tokens[0], tokens[2]]
+    assert cache.evictions() == {"size": 1, "revoked": 1}

@@ -11,9 +11,12 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ONLY_STORE = ("store.py", "keymanager/", "demo/stack.py")
-"""Who may import redis: the store, the key manager that stands apart, and the demo's memory."""
-PURE = ("bearer", "cache", "errors", "headers", "request_head", "routes", "tokens")
+ONLY_STORE = ("store.py", "tracking.py", "keymanager/", "demo/stack.py")
+"""Who may import redis: the store and its feed, the key manager, and the demo's memory."""
+PURE = (
+    *("bearer", "bound", "cache", "errors", "headers", "request_head", "revocations", "routes"),
+    "tokens",
+)
 TESTED_BY = {
     # What only composes others is tested as a whole.
     "app.py": "e2e/test_revocation_window.py",

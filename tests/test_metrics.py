@@ -10,7 +10,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway import __version__
 from gateway.metrics import Metrics
 
-LABELS = {"route", "outcome", "cache", "command", "result", "le", "version", "python", "aiohttp"}
+LABELS = {
+    "route",
+    "outcome",
+    "cache",
+    "cause",
+    "command",
+    "result",
+    "le",
+    "version",
+    "python",
+    "aiohttp",
+}
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -62,10 +73,41 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
     ([("token_recorded", "stored")], {("gateway_tokens_recorded_total", "stored"): 1}),
     ([("tokens_revoked", 3)], {("gateway_tokens_revoked_total",): 3}),
     (
-        [("watch_cache", "positive", lambda: 7, lambda: 2)],
+        [("watch_cache", "positive", lambda: 7, lambda: {"size": 2, "revoked": 3})],
         {
             ("gateway_cache_entries", "positive"): 7,
-            ("gateway_cache_evictions_total", "positive"): 2,
+            ("gateway_cache_evictions_total", "positive", "size"): 2,
+            ("gateway_cache_evictions_total", "positive", "revoked"): 3,
+        },
+    ),
+    ([("stale_accept", "orders")], {("gateway_stale_accepts_total", "orders"): 1}),
+    ([("watch_revoked", lambda: 4)], {("gateway_revoked_tokens_cached",): 4}),
+    (
+        [("exposure", 0.0), ("exposure", 90.0)],
+        {
+            ("gateway_exposure_seconds_count",): 2,
+            ("gateway_exposure_seconds_sum",): 90,
+        },
+    ),
+    (
+        [("promise", {"a": 60.0, "b": 900.0}), ("exposure", 900.0), ("exposure", 901.0)],
+        {
+            ("gateway_exposures_beyond_bound_total",): 1,
+            ("gateway_exposure_seconds_count",): 2,
+            ("gateway_exposure_seconds_sum",): 1801,
+            ("gateway_revocation_bound_seconds", "a"): 60,
+            ("gateway_revocation_bound_seconds", "b"): 900,
+        },
+    ),
+    (
+        [("promise", {"gone": 1.0}), ("promise", {"orders": 900.0})],
+        {("gateway_revocation_bound_seconds", "orders"): 900},
+    ),
+    (
+        [("watch_feed", lambda: (True, 0.25))],
+        {
+            ("gateway_revocation_feed_up",): 1,
+            ("gateway_revocation_feed_lag_seconds",): 0.25,
         },
     ),
 ]
@@ -110,7 +152,7 @@ def test_every_event_is_in_the_table() -> None:
     methods = {
         name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if name[0] != "_"
     }
-    assert methods - {"render"} == {method for acts, _ in CASES for method, *_ in acts}
+    assert methods - {"render", "families"} == {method for acts, _ in CASES for method, *_ in acts}
 
 
 def test_names_follow_the_conventions(busy: Metrics) -> None:
@@ -138,8 +180,8 @@ def test_evictions_are_a_counter_that_follows_the_cache() -> None:
     """Evictions are read from the caches whenever metrics are, as the counter that they are."""
     metrics = Metrics()
     evictions = {"positive": 1, "negative": 5}
-    metrics.watch_cache("positive", lambda: 0, lambda: evictions["positive"])
-    metrics.watch_cache("negative", lambda: 0, lambda: evictions["negative"])
+    metrics.watch_cache("positive", lambda: 0, lambda: {"size": evictions["positive"]})
+    metrics.watch_cache("negative", lambda: 0, lambda: {"size": evictions["negative"]})
     evictions["positive"] = 40
     found = {family.name: family for family in families(metrics)}["gateway_cache_evictions"]
     assert found.type == "counter"

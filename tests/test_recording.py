@@ -44,13 +44,19 @@ class Known:
 
     def __init__(self) -> None:
         self.forgotten: list[TokenKey] = []
-        self.detached: list[TokenKey] = []
+        self.revoking_now: list[TokenKey] = []
+        self.revoked: list[TokenKey] = []
+        self.since: list[float] = []
 
     def forget(self, key: TokenKey) -> None:
         self.forgotten.append(key)
 
-    def detach(self, key: TokenKey) -> None:
-        self.detached.append(key)
+    def revoking(self, key: TokenKey) -> None:
+        self.revoking_now.append(key)
+
+    def revoke(self, key: TokenKey, *, since: float) -> None:
+        self.revoked.append(key)
+        self.since.append(since)
 
 
 class Naps:
@@ -213,7 +219,7 @@ async def test_a_revoked_access_token_goes_alone(house: House) -> None:
     await house.recorder.revoke([A1])
     assert await house.document(A1) is None
     assert await house.document(A2) is not None
-    assert house.known.detached == [A1]
+    assert house.known.revoked == [A1]
     assert house.known.forgotten == [A1, A2]
     assert house.counts["revoked"] == 1
 
@@ -225,7 +231,7 @@ async def test_a_revoked_refresh_token_takes_its_access_tokens_along(house: Hous
     await house.recorder.record(house.issued(A3))
     await house.recorder.revoke([R2])
     assert [await house.document(key) is None for key in (A1, A2, A3)] == [True, True, False]
-    assert set(house.known.detached) == {A1, A2, R2}
+    assert set(house.known.revoked) == {A1, A2, R2}
     assert house.counts["revoked"] == 2
 
 
@@ -338,11 +344,11 @@ async def test_a_revocation_needs_the_store_and_is_tried_again(house: House) -> 
     house.store_is(up=False)
     with pytest.raises(StoreUnavailable):
         await house.recorder.revoke([R1])
-    assert house.known.detached == []
+    assert house.known.revoked == []
     house.store_is(up=True)
     await house.retry()
     assert await house.document(A1) is None
-    assert set(house.known.detached) == {A1, R1}
+    assert set(house.known.revoked) == {A1, R1}
     assert house.counts["revoke failed"] == 1
 
 
@@ -480,3 +486,29 @@ async def test_it_works_on_a_real_redis(clock: FakeClock, redis_url: str) -> Non
 def _sub(value: bytes | None) -> Any:
     assert value is not None
     return json.loads(value)["sub"]
+
+
+@pytest.mark.parametrize("on", [False, True])
+async def test_a_refresh_may_revoke_what_was_bought_before(house: House, on: bool) -> None:
+    """The grant's earlier access tokens go, those of other grants stay."""
+    await house.recorder.record(house.issued(A3, refresh=token_key("another")))
+    house.recorder.revoke_on_refresh = on
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    gone = [await house.document(key) is None for key in (A1, A2, A3)]
+    assert gone == [on, False, False]
+    assert house.known.revoked == ([A1] if on else [])
+
+
+async def test_since_when_a_token_is_revoked(house: House) -> None:
+    """Since the key manager answered, however late the store is told."""
+    await house.recorder.record(house.issued(A1))
+    house.store_is(up=False)
+    with pytest.raises(StoreUnavailable):
+        await house.recorder.revoke([A1])
+    since = house.clock.monotonic()
+    assert (house.known.revoking_now, house.known.revoked) == ([A1], [])
+    house.clock.advance(5)
+    house.store_is(up=True)
+    await house.retry()
+    assert (house.known.revoked, house.known.since) == ([A1], [since])

@@ -74,13 +74,13 @@ def store_url(request: pytest.FixtureRequest) -> str:
 async def store(store_url: str) -> AsyncIterator[TokenStore]:
     """An empty store, which has the time that a busy machine may need."""
     opened = open_store(Store(url=SecretStr(store_url), timeout="10s", key_prefix="t:"))
-    await opened._client.flushdb()
+    await opened.client.flushdb()
     yield opened
     await opened.close()
 
 
 async def raw(store: TokenStore, *command: Any) -> Any:
-    return await store._client.execute_command(*command)
+    return await store.client.execute_command(*command)
 
 
 def test_name() -> None:

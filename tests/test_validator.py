@@ -190,3 +190,30 @@ async def test_what_is_cached_costs_no_turn_of_the_loop(bench: ValidatorBench) -
     await bench.validator.validate(A, LOOSE)
     assert bench.validator.cached(A, LOOSE) == FACTS
     assert (bench.metrics.hits, bench.metrics.misses) == (1, 1)
+
+
+@pytest.mark.parametrize(("evicts", "left"), [(False, 1), (True, 0)])
+async def test_a_revocation_through_this_gateway(
+    bench: ValidatorBench, evicts: bool, left: int
+) -> None:
+    """Marked since the key manager said so, or evicted before the store is told."""
+    validator = bench.make(evicts=evicts)
+    await validator.validate(A, LOOSE)
+    since = bench.clock.monotonic()
+    validator.revoking(A)
+    assert validator.cached(A, LOOSE) == (None if evicts else FACTS)
+    await validator.validate(A, LOOSE)  # the store has it still
+    bench.clock.advance(0.01)
+    validator.revoke(A, since=since)
+    assert validator.cached(A, LOOSE) == (None if evicts else FACTS)
+    assert [token.revoked for token in validator.revoked] == [since] * left
+
+
+async def test_a_flush_evicts_all(bench: ValidatorBench) -> None:
+    """Cached, unknown, under way and marked: all is asked again."""
+    await bench.validator.validate(A, LOOSE)
+    await bench.validator.validate(B, LOOSE)
+    bench.validator.revoke(A)
+    bench.validator.flush()
+    assert [bench.validator.cached(key, LOOSE) for key in (A, B)] == [None, None]
+    assert (len(bench.revoked), bench.metrics.exposures) == (0, [0.0])

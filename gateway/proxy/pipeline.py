@@ -13,11 +13,12 @@ from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
+from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.server import how_client_left
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import inspect_request
-from gateway.routes import Routes, parse_target
-from gateway.tokens import token_key
+from gateway.routes import Route, Routes, parse_target
+from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
 
 log = structlog.stdlib.get_logger(__name__)
@@ -55,7 +56,9 @@ class Pipeline:
         max_header_bytes: int,
         underscores: str,
         access_log_enabled: bool,
+        revalidate_seconds: float = 0.0,
     ) -> None:
+        self._revalidate_seconds = revalidate_seconds
         self._routes = routes
         self._validator = validator
         self._http = http
@@ -152,12 +155,42 @@ class Pipeline:
         facts = None
         if not route.public:
             token = credentials(head.authorizations, target.query, realm=self._realm)
-            facts = await self._validator.validate(token_key(token), route.max_age_seconds)
+            key = token_key(token)
+            facts = await self._validator.validate(key, route.max_age_seconds)
             exchange.client_id = facts.client_id
             authorize(facts, route.scopes, realm=self._realm)
-        if head.upgrade == b"websocket" and request.method == "GET":
+            self._validator.accepted(key, route.name)
+            if self._revalidate_seconds:
+                return await self._forward_watched(exchange, route, facts, key)
+        return await self._forward(exchange, route, facts)
+
+    async def _forward(
+        self, exchange: Exchange, route: Route, facts: Facts | None
+    ) -> web.StreamResponse:
+        if _is_websocket(exchange):
             return await self._websocket.forward(exchange, route, facts)
         return await self._http.forward(exchange, route, facts)
+
+    async def _forward_watched(
+        self, exchange: Exchange, route: Route, facts: Facts, key: TokenKey
+    ) -> web.StreamResponse:
+        """Forward a request for no longer than its token is good."""
+
+        async def check() -> None:
+            found = await self._validator.validate(key, route.max_age_seconds)
+            authorize(found, route.scopes, realm=self._realm)
+
+        async def end() -> None:
+            exchange.outcome = "token_ended"
+            log.info("exchange cut off: its token is no longer good", route=route.name)
+            if _is_websocket(exchange) and await self._websocket.end(exchange):
+                return
+            if exchange.request.transport is not None:
+                # Nobody takes a part for the whole; the task that forwards is cancelled by it.
+                exchange.request.transport.abort()
+
+        async with Revalidation(self._revalidate_seconds, check=check, end=end):
+            return await self._forward(exchange, route, facts)
 
     def _answer_asterisk(self, exchange: Exchange) -> RelayedResponse:
         # About the gateway as a whole (RFC 9110 §9.3.7).
@@ -194,3 +227,8 @@ class Pipeline:
             duration_ms=round(seconds * 1000, 3),
             bytes_sent=exchange.request.writer.output_size,
         )
+
+
+def _is_websocket(exchange: Exchange) -> bool:
+    assert exchange.head is not None
+    return exchange.head.upgrade == b"websocket" and exchange.request.method == "GET"

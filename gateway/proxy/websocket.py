@@ -18,6 +18,7 @@ from gateway.upstream import upstream_errors
 
 _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG})
 _GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
 _BAD_GATEWAY = 1014  # IANA's WebSocket Close Code Number Registry
 _CLOSE_TIMEOUT_SECONDS = 5.0
 # aiohttp makes these itself, on each of the two connections.
@@ -84,6 +85,7 @@ class WebSocketProxy:
         self._policy = policy
         self._open: set[Socket] = set()
         self._closing = False
+        self._ends: dict[int, tuple[Socket, Socket]] = {}  # by the exchange's identity
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
@@ -148,6 +150,7 @@ class WebSocketProxy:
         await client.prepare(exchange.request)
         exchange.status = client.status
         self._open |= {client, upstream}
+        self._ends[id(exchange)] = (client, upstream)
         try:
             if self._closing:  # it came too late to be told with the others
                 await self.close()
@@ -155,8 +158,17 @@ class WebSocketProxy:
                 await _relay(client, upstream)
         finally:
             self._open -= {client, upstream}
-        exchange.outcome = "proxied"
+            del self._ends[id(exchange)]
+        exchange.outcome = exchange.outcome or "proxied"
         return client
+
+    async def end(self, exchange: Exchange) -> bool:
+        """Close a WebSocket whose token is no longer good; return whether it was open."""
+        ends = self._ends.get(id(exchange), ())
+        await asyncio.gather(
+            *(_close(socket, _POLICY_VIOLATION) for socket in ends), return_exceptions=True
+        )
+        return bool(ends)
 
     async def close(self) -> None:
         """Tell both ends of every WebSocket that the gateway is going away; none stays open."""

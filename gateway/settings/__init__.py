@@ -10,6 +10,7 @@ from gateway.settings.sections import (
     Listen,
     Logging,
     Proxy,
+    Revocation,
     RouteSettings,
     Store,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Listen",
     "Logging",
     "Proxy",
+    "Revocation",
     "RouteSettings",
     "Settings",
     "Store",

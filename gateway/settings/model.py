@@ -12,6 +12,7 @@ from gateway.settings.sections import (
     Listen,
     Logging,
     Proxy,
+    Revocation,
     RouteSettings,
     Section,
     Store,
@@ -27,6 +28,7 @@ class Settings(Section):
     key_manager: KeyManager = KeyManager()
     store: Store = Store()
     cache: Cache = Cache()
+    revocation: Revocation = Revocation()
     routes: tuple[RouteSettings, ...] = ()
     proxy: Proxy = Proxy()
     limits: Limits = Limits()
@@ -36,8 +38,10 @@ class Settings(Section):
     def _fit_together(self) -> "Settings":
         faults = [
             *self._ports_clash(),
+            *self._admin_is_open(),
             *self._routes_clash(),
             *self._windows_widen(),
+            *self._refresh_is_recorded(),
             *self._apart(),
         ]
         if faults:
@@ -50,6 +54,11 @@ class Settings(Section):
         taken = {self.listen.port, self.listen.tls_port} - {0}
         if self.admin.port in taken and (len(hosts) == 1 or everywhere):
             yield ("admin", "port"), "another port than those of listen is allowed"
+
+    def _admin_is_open(self) -> Iterator[tuple[Place, str]]:
+        # Not within the section: a health check reads that one without the secret.
+        if not self.admin.on_loopback and self.admin.token is None:
+            yield ("admin", "host"), "only a loopback address is allowed without admin.token"
 
     def _routes_clash(self) -> Iterator[tuple[Place, str]]:
         methods_by_path: dict[str, set[str]] = {}
@@ -77,6 +86,11 @@ class Settings(Section):
             if route.max_age is not None and route.max_age > most:
                 allowed = f"at most cache.max_age, {format_duration(most)}, is allowed"
                 yield ("routes", index, "max_age"), f"{allowed}: a route can only tighten it"
+
+    def _refresh_is_recorded(self) -> Iterator[tuple[Place, str]]:
+        if self.revocation.revoke_on_refresh and not self.key_manager.record_tokens:
+            needed = "allowed only where key_manager.record_tokens is true"
+            yield ("revocation", "revoke_on_refresh"), needed
 
     def _apart(self) -> Iterator[tuple[Place, str]]:
         in_memory = self.store.url.get_secret_value() == "memory://"

@@ -12,6 +12,8 @@ _NEED_RESTART = (
     "listen.port",
     "listen.tls_port",
     "listen.workers",
+    "revocation.feed",
+    "revocation.on_revoke",
     "store.",
 )
 

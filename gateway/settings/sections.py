@@ -5,6 +5,7 @@ Long, because it is the one list of them.
 """
 
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -89,10 +90,34 @@ class Listen(Section):
 
 
 class Admin(Section):
-    """The second port: health and metrics. Keep it away from clients."""
+    """The second port: health, metrics, the admin API, the live page. Keep it away from clients."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Beyond loopback, admin.token is needed.",
+    )
     port: Port = Field(9090, description="Port; 0 takes a free one.")
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Names and addresses under which the API and the page may be asked on "
+        "loopback, besides loopback's own and host: those of a reverse proxy before the port.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="The bearer token of the admin API. Without it nothing can be evicted.",
+    )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine reaches the port."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 class KeyManager(Section):
@@ -201,6 +226,39 @@ class Cache(Section):
     negative_max_entries: Count = Field(10_000, description="Unknown tokens in their own cache.")
 
 
+class Revocation(Section):
+    """What a revocation does to what the gateway has cached, and how it comes to know of one."""
+
+    on_revoke: Literal["lapse", "evict"] = Field(
+        "lapse",
+        description="lapse: a revoked token's facts serve until their max age; revocations are "
+        "only observed. evict: they are removed at once, in every gateway.",
+    )
+    feed: Flag = Field(True, description="Listen to the store for revocations, whoever makes them.")
+    feed_ping_interval: PositiveDuration = Field(
+        _seconds(1),
+        description="How often the feed's connection is tested: one that is dead without saying "
+        "so is noticed within this and store.timeout.",
+    )
+    feed_down_max_age: Duration = Field(
+        _seconds(1),
+        description="With evict, how old facts may be while the feed is down.",
+    )
+    revoke_on_refresh: Flag = Field(
+        False,
+        description="A refresh through /token also revokes the grant's earlier access tokens. "
+        "Needs key_manager.record_tokens.",
+    )
+
+    @model_validator(mode="after")
+    def _evict_needs_the_feed(self) -> "Revocation":
+        if self.on_revoke == "evict" and not self.feed:
+            raise Conflict(
+                (("on_revoke",), '"evict" is allowed only where revocation.feed is true')
+            )
+        return self
+
+
 class RouteSettings(Section):
     """A part of the path space, where it goes, and what it takes to get there."""
 
@@ -294,6 +352,11 @@ class Limits(Section):
         _seconds(4),
         description="How long an idle connection to an upstream is kept: less than the upstream "
         "keeps it, which is 5 s for many.",
+    )
+    revalidate_streams: Duration = Field(
+        _seconds(0),
+        description="How often a WebSocket's or a long answer's token is looked at again; the "
+        'exchange is cut off when it is no longer good. "0s": never.',
     )
     connections: Count = Field(10_000, description="Client connections at a time.")
     upstream_connections: Count = Field(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import KeyManager, Listen, RouteSettings, Settings, Store
+from gateway.settings import KeyManager, Listen, Revocation, RouteSettings, Settings, Store
 
 ROUTE = {"path": "/a", "upstream": "http://h"}
 
@@ -24,6 +24,13 @@ ROUTE = {"path": "/a", "upstream": "http://h"}
         (RouteSettings, {**ROUTE, "public": True, "scopes": ["read"]}),
         (RouteSettings, {**ROUTE, "public": True, "max_age": "1s"}),
         (RouteSettings, {"path": "/a"}),
+        (Revocation, {"on_revoke": "evict", "feed": False}),
+        (Revocation, {"on_revoke": "always"}),
+        (Revocation, {"feed_ping_interval": "0s"}),
+        (
+            Settings,
+            {"revocation": {"revoke_on_refresh": True}, "key_manager": {"record_tokens": False}},
+        ),
         (Settings, {"listen": {"unknown": 1}}),
     ],
 )
@@ -43,6 +50,9 @@ def test_a_section_refuses_what_does_not_go_together(section: Any, values: dict[
         (Store, {"url": "rediss+cluster://h", "ca_file": "a"}),
         (RouteSettings, {**ROUTE, "public": True}),
         (RouteSettings, {**ROUTE, "max_age": "0s"}),
+        (Revocation, {"on_revoke": "evict", "feed_down_max_age": "0s"}),
+        (Revocation, {"on_revoke": "lapse", "feed": False}),
+        (Settings, {"revocation": {"revoke_on_refresh": True}}),
     ],
 )
 def test_a_section_takes_what_goes_together(section: Any, values: dict[str, Any]) -> None:

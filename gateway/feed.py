@@ -1,0 +1,210 @@
+"""The feed of revocations: what the store says has changed, and what becomes of it here.
+
+A change isn't a revocation yet: a token may have been rewritten, or have expired. Facts that are
+held of it are compared with the store, many to a command. In lapse mode they are then marked and
+serve on; in evict mode they are gone by then, because to ask the store again costs no more than to
+find out whether it was necessary.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+
+import structlog
+
+from gateway.clock import Clock
+from gateway.errors import StoreUnavailable
+from gateway.store import TokenStore
+from gateway.tokens import MalformedFacts, TokenKey, parse_facts
+from gateway.tracking import Tracking
+from gateway.validator import Validator
+
+log = structlog.stdlib.get_logger(__name__)
+
+POLL_SECONDS = 0.1
+POLL_KEYS = 1024
+"""A store in memory can't be listened to. It is asked instead, for so many tokens each time."""
+RETRY_SECONDS = 1.0
+
+
+class RevocationFeed:
+    """Keeps the validator abreast of revocations that anyone makes.
+
+    It knows that it is ``up``, and how far it is behind. While it is down in evict mode the
+    validator relies on facts for ``down_max_age_seconds`` only; when it is up again, on none of
+    those from before. In lapse mode only observation suffers.
+    """
+
+    def __init__(
+        self,
+        store: TokenStore,
+        validator: Validator,
+        *,
+        clock: Clock,
+        exposure: Callable[[float], None],
+        ping_interval_seconds: float,
+        down_max_age_seconds: float,
+        max_batch: int = 128,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._store = store
+        self._validator = validator
+        self._clock = clock
+        self._exposure = exposure
+        self._ping_interval_seconds = ping_interval_seconds
+        self._down_max_age_seconds = down_max_age_seconds
+        self._max_batch = max_batch
+        self._sleep = sleep
+        self.is_up = False
+        self._complete_as_of = clock.monotonic()
+        self._was_down_since: float | None = None
+        self._pending: dict[TokenKey, None] = {}
+        self._work = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._cap_age()
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long ago the feed was last known to be complete; it grows while it is down."""
+        return max(0.0, self._clock.monotonic() - self._complete_as_of)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        listening = self._poll() if self._store.in_memory else self._tracking().run()
+        self._tasks = [asyncio.create_task(listening), asyncio.create_task(self._check())]
+
+    async def stop(self) -> None:
+        """Listen no longer."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def _tracking(self) -> Tracking:
+        return Tracking(
+            self._store.client,
+            self,
+            key_prefix=self._store.key_prefix,
+            ping_interval_seconds=self._ping_interval_seconds,
+            timeout_seconds=self._store.timeout_seconds,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+
+    # What the listening tells (tracking.Listener)
+
+    def up(self) -> None:
+        """Every change is told from now on; what was missed before is made good."""
+        if self._validator.evicts:
+            self._validator.flush()
+        else:
+            self._note(self._validator.held())
+        self.is_up = True
+        self._complete_as_of = self._clock.monotonic()
+        self._was_down_since = None
+        self._cap_age()
+        log.info("revocation feed up")
+
+    def down(self, why: str) -> None:
+        """Changes may be missed."""
+        if self._was_down_since is not None:
+            return  # known, and logged, already
+        self._was_down_since = self._clock.monotonic()
+        self.is_up = False
+        self._cap_age()
+        consequence = "revocations aren't observed"
+        if self._validator.evicts:
+            consequence = "facts serve for revocation.feed_down_max_age only"
+        log.warning("revocation feed down", why=why, consequence=consequence)
+
+    def invalidated(self, keys: Sequence[TokenKey]) -> None:
+        """These tokens have changed in the store."""
+        self._note([key for key in keys if self._validator.invalidate(key)])
+
+    def invalidated_all(self) -> None:
+        """The store was emptied."""
+        if self._validator.evicts:
+            self._validator.flush()
+        else:
+            self.invalidated(self._validator.held())
+
+    def complete(self, as_of: float) -> None:
+        """All that changed before ``as_of`` (monotonic seconds) has been told."""
+        self._complete_as_of = max(self._complete_as_of, as_of)
+
+    def _cap_age(self) -> None:
+        if self._validator.evicts:
+            self._validator.cap_age(float("inf") if self.is_up else self._down_max_age_seconds)
+
+    # What comes of it
+
+    def _note(self, keys: Sequence[TokenKey]) -> None:
+        if keys:
+            self._pending |= dict.fromkeys(keys)
+            self._work.set()
+
+    async def _check(self) -> None:
+        """Compare what has changed with the store, a batch at a time."""
+        while True:
+            await self._work.wait()
+            batch = list(islice(self._pending, self._max_batch))
+            for key in batch:
+                del self._pending[key]
+            if not self._pending:
+                self._work.clear()
+            try:
+                await self._compare(batch)
+            except StoreUnavailable:
+                if not self._validator.evicts:  # these are gone already
+                    self._note(batch)
+                    await self._sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("revocation feed: check failed")
+
+    async def _compare(self, keys: Sequence[TokenKey], *, removed: bool | None = None) -> None:
+        """Mark, evict or count those of ``keys`` that the store has no longer."""
+        if removed is None:
+            removed = self._validator.evicts
+        known = [(self._validator.entry(key), key in self._validator.revoked) for key in keys]
+        asked = self._clock.monotonic()
+        documents = await self._store.get_many(keys)
+        for key, (entry, marked), document in zip(keys, known, documents, strict=True):
+            if self._good(document):
+                if marked:
+                    self._validator.unrevoke(key)
+            elif removed:
+                self._exposure(0.0)
+            else:
+                # What was under way then may have brought facts meanwhile.
+                entry = entry or self._validator.entry(key)  # noqa: PLW2901
+                if entry is not None and entry.validated <= asked:
+                    self._validator.revoke(key, of=entry)
+
+    def _good(self, document: bytes | None) -> bool:
+        if document is None:
+            return False
+        try:
+            return parse_facts(document, now_at=self._clock.wall()).active
+        except MalformedFacts:
+            return False
+
+    async def _poll(self) -> None:
+        """Ask a store in memory for what is held, some of it at a time."""
+        left: list[TokenKey] = []
+        began = self._clock.monotonic()
+        while True:
+            if not left:
+                if self.is_up:
+                    self.complete(began)
+                began = self._clock.monotonic()
+                left = self._validator.held()
+            batch, left = left[:POLL_KEYS], left[POLL_KEYS:]
+            try:
+                if batch:
+                    await self._compare(batch, removed=False)
+            except StoreUnavailable:
+                self.down("the store in memory doesn't answer")
+            else:
+                if not self.is_up:
+                    self.up()
+            await self._sleep(POLL_SECONDS)

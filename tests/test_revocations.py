@@ -1,0 +1,104 @@
+"""The book of revoked tokens: who is in it, until when, and what was let through meanwhile."""
+
+import pytest
+from clocks import FakeClock
+from scripted import CountingMetrics, keys
+
+from gateway.cache import Entry
+from gateway.revocations import RevokedTokens
+from gateway.tokens import Facts, TokenKey
+
+A, B, C = keys(3)
+
+
+class Book:
+    """A book with a max age of 900 s, and what it counted."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.metrics = CountingMetrics()
+        self.tokens = RevokedTokens(max_age_seconds=900.0, clock=clock, metrics=self.metrics)
+
+    def mark(self, key: TokenKey, *, age: float = 0.0, life: float = float("inf")) -> None:
+        now = self.clock.monotonic()
+        entry = Entry(Facts(active=True, client_id="a"), now - age, now + life)
+        self.tokens.mark(key, entry, revoked=now)
+
+
+@pytest.fixture
+def book(clock: FakeClock) -> Book:
+    return Book(clock)
+
+
+@pytest.mark.parametrize(
+    ("age", "life", "serves"),
+    [(0.0, float("inf"), 900), (600.0, float("inf"), 300), (0.0, 30.0, 30), (899.5, 30.0, 0.5)],
+)
+def test_it_passes_until_its_facts_lapse(
+    book: Book, age: float, life: float, serves: float
+) -> None:
+    """Until max age after its validation, or its ``exp`` if that comes first."""
+    book.mark(A, age=age, life=life)
+    (token,) = book.tokens
+    assert book.tokens.lapses_at(token) == book.clock.wall() + serves
+    book.clock.advance(serves - 0.25)
+    assert len(book.tokens) == 1
+    book.clock.advance(0.25)
+    assert len(book.tokens) == 0
+    assert book.metrics.exposures == [0.0]
+
+
+def test_exposure_is_from_revocation_to_the_last_accept(book: Book) -> None:
+    """Recorded once, when the facts serve no more; each accept is counted by its route."""
+    book.mark(A)
+    for route in ("/orders", "/orders", "/payments"):
+        book.clock.advance(10)
+        book.tokens.accepted(A, route)
+    book.tokens.accepted(B, "/orders")  # not revoked
+    (token,) = book.tokens
+    assert token.accepts == {"/orders": 2, "/payments": 1}
+    book.clock.advance(100)
+    book.tokens.left(A)
+    book.tokens.left(A)
+    assert book.metrics.stale_accepts == ["/orders", "/orders", "/payments"]
+    assert book.metrics.exposures == [30.0]
+    assert list(book.tokens) == []
+
+
+def test_the_earlier_report_counts(book: Book, clock: FakeClock) -> None:
+    """The feed may be heard before the gateway that revoked says since when."""
+    book.mark(A)
+    marked_at, marked = clock.wall(), clock.monotonic()
+    clock.advance(2)
+    entry = Entry(Facts(active=True), marked, float("inf"))
+    book.tokens.mark(A, entry, revoked=marked - 5)
+    book.tokens.mark(A, entry, revoked=marked + 1)
+    (token,) = book.tokens
+    assert (token.revoked_at, token.revoked) == (marked_at - 5, marked - 5)
+
+
+def test_another_max_age_counts_at_once(book: Book) -> None:
+    """A reload that narrows the window lets go of what it closes, and keeps the rest."""
+    book.mark(A, age=100)
+    book.mark(B)
+    book.tokens.set_max_age(60)
+    assert [token.key for token in book.tokens] == [B]
+    book.tokens.set_max_age(900)
+    book.clock.advance(60)
+    assert [token.key for token in book.tokens] == [B]
+
+
+def test_clear_records_all(book: Book) -> None:
+    """Whatever evicts everything ends the exposure of everything."""
+    for key in (A, B, C):
+        book.mark(key)
+    book.tokens.clear()
+    assert (len(book.tokens), book.metrics.exposures) == (0, [0.0, 0.0, 0.0])
+
+
+def test_tokens_that_come_and_go_leave_nothing(book: Book) -> None:
+    """The order in which tokens lapse is bounded by how many there are."""
+    for _ in range(10_000):
+        book.mark(A)
+        book.tokens.left(A)
+    assert len(book.tokens._lapsing) < 200

@@ -1,0 +1,325 @@
+"""Invalidations from a real Redis, and what is noticed when it can't send them."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.asyncio import Redis
+from redis_server import RedisServer, free_port
+from waiting import eventually
+
+from gateway.clock import SystemClock
+from gateway.settings import Store
+from gateway.store import TokenStore, open_store
+from gateway.tokens import TokenKey, token_key
+from gateway.tracking import Tracking
+
+A, B = token_key("a"), token_key("b")
+
+
+class Heard:
+    """Notes what it is told, and lets the test wait for it."""
+
+    def __init__(self) -> None:
+        self.events: asyncio.Queue[str | TokenKey] = asyncio.Queue()
+        self.complete_as_of: list[float] = []
+        self.whys: list[str] = []
+
+    def up(self) -> None:
+        self.events.put_nowait("up")
+
+    def down(self, why: str) -> None:
+        self.whys.append(why)
+        self.events.put_nowait("down")
+
+    def invalidated(self, keys: Sequence[TokenKey]) -> None:
+        for key in keys:
+            self.events.put_nowait(key)
+
+    def invalidated_all(self) -> None:
+        self.events.put_nowait("all")
+
+    def complete(self, as_of: float) -> None:
+        self.complete_as_of.append(as_of)
+
+    async def next(self, count: int = 1) -> list[str | TokenKey]:
+        async with asyncio.timeout(20):
+            return [await self.events.get() for _ in range(count)]
+
+    async def until(self, event: str | TokenKey) -> None:
+        async with asyncio.timeout(20):
+            while await self.events.get() != event:
+                pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that a test may freeze, kill and start again."""
+    server = RedisServer(tmp_path).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Callable[..., Awaitable[tuple[Heard, TokenStore]]]]:
+    """Begin to listen to a server, with short time-outs."""
+    running: list[tuple[asyncio.Task[None], TokenStore]] = []
+
+    async def listen(url: str) -> tuple[Heard, TokenStore]:
+        store = open_store(Store.model_validate({"url": url, "timeout": "200ms"}))
+        heard = Heard()
+        tracking = Tracking(
+            store.client,
+            heard,
+            key_prefix=store.key_prefix,
+            ping_interval_seconds=0.05,
+            timeout_seconds=0.2,
+            clock=SystemClock(),
+        )
+        running.append((asyncio.create_task(tracking.run()), store))
+        return heard, store
+
+    yield listen
+    for task, store in running:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await store.close()
+
+
+Listen = Callable[[str], Awaitable[tuple[Heard, TokenStore]]]
+
+
+async def test_every_change_is_told_whoever_makes_it(listen: Listen, server: RedisServer) -> None:
+    """Written by the gateway itself or by anyone, overwritten, removed, expired, emptied."""
+    heard, store = await listen(server.url)
+    assert await heard.next() == ["up"]
+    await store.put(A, {"active": True}, expires_in_seconds=60)
+    assert await heard.next() == [A]
+    with redis.Redis(port=server.port) as other:
+        other.set(store.name(A), "{}")
+        assert await heard.next() == [A]
+        other.delete(store.name(A))
+        assert await heard.next() == [A]
+        other.set(store.name(B), "{}", px=20)
+        assert await heard.next(2) == [B, B]
+        other.flushall()
+        assert await heard.next() == ["all"]
+
+
+async def test_other_keys_are_not_told(listen: Listen, server: RedisServer) -> None:
+    """Neither what has another prefix nor a grant, which has the tokens' own."""
+    heard, store = await listen(server.url)
+    await heard.until("up")
+    with redis.Redis(port=server.port) as other:
+        other.set("else", 1)
+        other.hset(store.grant_name(A), "client_id", "a")
+        other.set("token:" + "x" * 64, 1)
+        other.set(store.name(B), "{}")
+    assert await heard.next() == [B]
+
+
+async def test_many_at_once(listen: Listen, server: RedisServer) -> None:
+    """A command that removes ten thousand tokens is told in full."""
+    heard, store = await listen(server.url)
+    await heard.until("up")
+    names = [store.name(token_key(f"{number}")) for number in range(10_000)]
+    with redis.Redis(port=server.port) as other:
+        other.mset(dict.fromkeys(names, "{}"))
+        other.delete(*names)
+    keys = await heard.next(20_000)
+    assert len(set(keys)) == 10_000
+
+
+async def test_pings_say_that_all_was_told(listen: Listen, server: RedisServer) -> None:
+    """As of when they were sent."""
+    heard, store = await listen(server.url)
+    await heard.until("up")
+    async with asyncio.timeout(20):
+        while len(heard.complete_as_of) < 3:
+            await store.put(A, {}, expires_in_seconds=60)
+            await heard.until(A)
+    assert heard.complete_as_of == sorted(heard.complete_as_of)
+    assert heard.complete_as_of[-1] <= SystemClock().monotonic()
+
+
+def kill_feed(server: RedisServer) -> None:
+    with redis.Redis(port=server.port) as other:
+        killed = other.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    assert killed == 1
+
+
+def restart(server: RedisServer) -> None:
+    server.stop()
+    server.start()
+
+
+@pytest.mark.parametrize("harm", [kill_feed, restart])
+async def test_a_lost_connection_is_made_again(
+    listen: Listen, server: RedisServer, harm: Callable[[RedisServer], None]
+) -> None:
+    """It is down at once, then up, and tells what changes from then on."""
+    heard, store = await listen(server.url)
+    await heard.until("up")
+    harm(server)
+    assert await heard.next() == ["down"]
+    await heard.until("up")
+    with redis.Redis(port=server.port) as other:
+        other.delete("none")
+        other.set(store.name(A), "{}")
+    assert await heard.next() == [A]
+
+
+async def test_a_frozen_server_is_noticed(listen: Listen, server: RedisServer) -> None:
+    """Its connection stays open and says nothing: an unanswered ping tells."""
+    heard, store = await listen(server.url)
+    await heard.until("up")
+    server.freeze()
+    assert await heard.next() == ["down"]
+    assert heard.whys == ["no answer to a ping"]
+    server.thaw()
+    await heard.until("up")
+    await store.put(A, {}, expires_in_seconds=60)
+    assert await heard.next() == [A]
+
+
+async def test_nobody_there(listen: Listen) -> None:
+    """It is down until somebody is; each failure is one more attempt, ever later."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        heard, _ = await listen(f"redis://127.0.0.1:{nobody.getsockname()[1]}")
+        assert await heard.next(2) == ["down", "down"]
+    assert heard.whys[0] == "ConnectionError"
+
+
+async def test_a_server_that_does_not_track(listen: Listen, server: RedisServer) -> None:
+    """A user without the permission, or a Redis before 6: it says why, and tries on."""
+    with redis.Redis(port=server.port) as admin:
+        admin.execute_command(
+            *("ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", "-subscribe")
+        )
+    heard, _ = await listen(f"redis://u:p@127.0.0.1:{server.port}/0")
+    assert await heard.next(2) == ["down", "down"]
+    assert "CLIENT TRACKING" in heard.whys[0]
+
+
+# Several servers
+
+
+def cluster_node(directory: Path) -> RedisServer:
+    """Start a master of a Cluster, which listens on a second port too, 10,000 higher."""
+    directory.mkdir()
+    while (port := free_port()) > 55_000:
+        pass
+    arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    return RedisServer(directory, *arguments, port=port).start()
+
+
+def cluster_of(directory: Path, count: int) -> list[RedisServer]:
+    """Return the masters of a Cluster, which know each other and share the slots."""
+    servers = [cluster_node(directory / str(number)) for number in range(count)]
+    slots = range(16384)
+    for number, server in enumerate(servers):
+        with redis.Redis(port=server.port) as node:
+            node.execute_command("CLUSTER", "ADDSLOTS", *slots[number::count])
+            node.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+    return servers
+
+
+async def cluster_is_whole(servers: Sequence[RedisServer]) -> None:
+    for server in servers:
+        async with Redis(port=server.port) as node:
+
+            async def is_whole(node: Redis = node) -> bool:
+                return b"cluster_state:ok" in await ask(node, "CLUSTER", "INFO")
+
+            await eventually(is_whole)
+
+
+async def ask(node: Redis, *command: str) -> Any:
+    return await node.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[list[RedisServer]]:
+    servers = cluster_of(tmp_path, 2)
+    await cluster_is_whole(servers)
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+async def test_every_master_of_a_cluster(listen: Listen, cluster: list[RedisServer]) -> None:
+    """Tokens are told wherever they are; one master that is lost is the feed lost."""
+    heard, store = await listen(f"redis+cluster://127.0.0.1:{cluster[0].port}")
+    await heard.until("up")
+    many = [token_key(f"{number}") for number in range(20)]
+    for key in many:
+        await store.put(key, {"active": True}, expires_in_seconds=60)
+    assert set(await heard.next(20)) == set(many)
+    kill_feed(cluster[1])
+    assert await heard.next() == ["down"]
+    await heard.until("up")
+
+
+async def test_a_master_that_joins_a_cluster(
+    listen: Listen, cluster: list[RedisServer], tmp_path: Path
+) -> None:
+    """It is listened to before slots move there, or soon after."""
+    heard, _ = await listen(f"redis+cluster://127.0.0.1:{cluster[0].port}")
+    await heard.until("up")
+    server = cluster_node(tmp_path / "new")
+    try:
+        with redis.Redis(port=server.port) as node:
+            node.execute_command("CLUSTER", "MEET", "127.0.0.1", cluster[0].port)
+        assert await heard.next() == ["down"]
+        assert heard.whys == ["other servers are the masters now"]
+        await heard.until("up")
+    finally:
+        server.stop()
+
+
+async def test_sentinel_failover(listen: Listen, server: RedisServer, tmp_path: Path) -> None:
+    """The new master is listened to as soon as Sentinel says which it is."""
+    (folder := tmp_path / "replica").mkdir()
+    replica = RedisServer(folder, "--replicaof", "127.0.0.1", str(server.port)).start()
+    (folder := tmp_path / "sentinel").mkdir()
+    (conf := folder / "sentinel.conf").write_text(
+        f"sentinel monitor main 127.0.0.1 {server.port} 1\n"
+        "sentinel down-after-milliseconds main 1000\n"
+    )
+    sentinel = RedisServer(folder, str(conf), "--sentinel").start_sentinel()
+    try:
+        async with Redis(port=sentinel.port, decode_responses=True) as asked:
+
+            async def knows_the_replica() -> bool:
+                return bool(await ask(asked, "SENTINEL", "REPLICAS", "main"))
+
+            async def fails_over() -> bool:  # once it has heard enough of the replica to trust it
+                try:
+                    await ask(asked, "SENTINEL", "FAILOVER", "main")
+                except redis.ResponseError:
+                    return False
+                return True
+
+            await eventually(knows_the_replica)
+            heard, store = await listen(f"redis+sentinel://127.0.0.1:{sentinel.port}/main")
+            await heard.until("up")
+            await eventually(fails_over)
+        assert await heard.next() == ["down"]
+        await heard.until("up")
+        async with Redis(port=replica.port) as new:
+
+            async def is_master() -> bool:
+                return bool((await ask(new, "ROLE"))[0] == b"master")
+
+            await eventually(is_master)
+            await new.set(store.name(A), "{}")
+            await heard.until(A)
+    finally:
+        sentinel.stop()
+        replica.stop()
