@@ -120,9 +120,8 @@ class Pipeline:
         except Exception:
             log.exception("internal error", request_id=exchange.request_id.decode())
             if exchange.request.writer.output_size:
-                # Part of an answer is out: it must not look whole.
+                # Part of an answer is out. It must not look whole: the client is cut off for this.
                 exchange.outcome = "server_error"
-                cut_off(exchange.request)
                 raise ConnectionResetError("internal error within an answer") from None
             fault = GatewayError("Internal error.")
             fault.close = True
@@ -185,9 +184,7 @@ class Pipeline:
             log.info("exchange cut off: its token is no longer good", route=route.name)
             if _is_websocket(exchange) and await self._websocket.end(exchange):
                 return
-            if exchange.request.transport is not None:
-                # Nobody takes a part for the whole; the task that forwards is cancelled by it.
-                exchange.request.transport.abort()
+            cut_off(exchange.request)  # which cancels the task that forwards
 
         async with Revalidation(self._revalidate_seconds, check=check, end=end):
             return await self._forward(exchange, route, facts)

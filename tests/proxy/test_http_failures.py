@@ -64,7 +64,7 @@ async def test_a_connection_that_takes_too_long(full: str) -> None:
 
 async def test_no_upstream_connection_is_free() -> None:
     """504 when all ``limits.upstream_connections`` are busy for ``connect_timeout``."""
-    limits = {"upstream_connections": 1, "connect_timeout": "50ms"}
+    limits = {"upstream_connections": 1, "connect_timeout": "500ms"}
     async with (
         scripted(silence) as backend,
         running(backend.url, limits=limits) as gateway,
@@ -195,7 +195,7 @@ async def test_an_upstream_that_dies_within_its_answer(
 
     async with (
         scripted(script) as backend,
-        running(backend.url, limits={"read_timeout": "100ms"}) as gateway,
+        running(backend.url, limits={"read_timeout": "500ms"}) as gateway,
         connect(gateway.url) as client,
     ):
         await client.send(request("/", version=version))
