@@ -131,6 +131,12 @@ class TokenStore:
             *_, found = await pipe.execute()
         return _texts(found)
 
+    async def publish(self, channel: str, message: str) -> int:
+        """Send a message to all who listen; return how many do, on the server that was asked."""
+        async with self._answering():
+            receivers: int = await self.client.publish(channel, message)
+        return receivers
+
     async def ping(self) -> None:
         """Return when the store answers."""
         async with self._answering():
