@@ -1,4 +1,4 @@
-# make demo | test | check | serve | clean: each sets up what it needs, once.
+# make demo | test | loadtest | check | serve | clean: each sets up what it needs, once.
 PYTHON ?= python3
 CONFIG ?= config/demo.toml
 ARGS ?=
@@ -10,7 +10,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format lock clean
+.PHONY: help demo serve test loadtest check format lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+
+loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in build/loadtest.
+	$(BIN)/python benchmarks/own_gateway.py build/loadtest
 
 check: $(VENV)/.dev ## Format, lint, types, import layers.
 	$(BIN)/ruff format --check .

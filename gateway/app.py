@@ -1,4 +1,7 @@
-"""The composition root: builds every object once, and owns the life of both ports."""
+"""The composition root: builds every object once, and owns the life of both ports.
+
+Long, because it is where all parts meet.
+"""
 
 import asyncio
 from typing import Self
@@ -12,12 +15,13 @@ from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
 from gateway.feed import RevocationFeed
-from gateway.listeners import Listeners, authority
+from gateway.listeners import Inherited, Listeners, authority
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
 from gateway.revocations import RevokedTokens
 from gateway.settings import Settings
+from gateway.settings.reloads import applicable
 from gateway.settings.render import changed_settings
 from gateway.store import TokenStore, open_store
 from gateway.traffic import Traffic
@@ -27,24 +31,13 @@ log = structlog.stdlib.get_logger(__name__)
 
 _SWEEP_INTERVAL_SECONDS = 0.1
 _SWEEP_ENTRIES = 1000  # about half a millisecond of work
-_NEED_RESTART = (
-    "admin.",
-    "cache.max_entries",
-    "cache.negative_max_entries",
-    "listen.backlog",
-    "listen.host",
-    "listen.port",
-    "listen.tls_port",
-    "revocation.feed",
-    "revocation.on_revoke",
-    "store.",
-)
 
 
 class Gateway:
     """A gateway, from its settings to its open ports.
 
-    ``store`` is used instead of the one that the settings name, and isn't closed.
+    ``store`` is used instead of the one that the settings name, and isn't closed. With what is
+    ``inherited`` it opens no port.
     """
 
     def __init__(
@@ -53,6 +46,7 @@ class Gateway:
         *,
         clock: Clock | None = None,
         store: TokenStore | None = None,
+        inherited: Inherited | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
@@ -62,7 +56,6 @@ class Gateway:
         self.revoked = RevokedTokens(
             max_age_seconds=widest_max_age(settings), clock=self._clock, metrics=self.metrics
         )
-        self._revocation = settings.revocation  # as it is in effect until a restart
         self._cache, self._negative_cache = self._build_caches()
         self.validator = Validator(
             self.store.get_many,
@@ -84,12 +77,13 @@ class Gateway:
         )
         self.feed = self._build_feed() if settings.revocation.feed else None
         self.metrics.watch_revoked(self.revoked.__len__)
-        self.metrics.promise(promised_bounds(settings, self._revocation))
+        self.metrics.promise(promised_bounds(settings))
         self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
         self._traffic: Traffic | None = None
         self._retired: set[asyncio.Task[None]] = set()
         self._server: GatewayServer | None = None
         self._listeners = Listeners()
+        self._inherited = inherited
         self._admin: web.AppRunner | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.admin_url = ""
@@ -115,7 +109,8 @@ class Gateway:
         try:
             self._traffic = self._build_traffic(self.settings)
             self._server = self._build_server()
-            await self._listeners.open(self._server, self.settings)
+            sockets = self._inherited.sockets if self._inherited else None
+            await self._listeners.open(self._server, self.settings, sockets)
             await self._open_admin()
         except BaseException:
             await self.stop()
@@ -123,7 +118,8 @@ class Gateway:
         self._sweeper = asyncio.create_task(self._sweep())
         if self.feed is not None:
             self.feed.start()
-        log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
+        if not self._inherited:
+            log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
 
     async def stop(self) -> None:
         """Close everything now; what is under way is cut off."""
@@ -186,8 +182,8 @@ class Gateway:
         """
         if self._traffic is None or self._server is None:
             return  # not started, so nothing works by the old ones yet
+        settings, fixed = applicable(self.settings, settings)
         changed = changed_settings(self.settings, settings)
-        fixed = [name for name in changed if name.startswith(_NEED_RESTART)]
         if fixed:
             log.warning("settings that need a restart are left as they were", settings=fixed)
         self._listeners.reload_certificate(settings)
@@ -198,12 +194,12 @@ class Gateway:
         self._negative_cache.max_age_seconds = settings.cache.negative_max_age.total_seconds()
         self._recorder.revoke_on_refresh = settings.revocation.revoke_on_refresh
         self.revoked.set_max_age(widest_max_age(settings))
-        self.metrics.promise(promised_bounds(settings, self._revocation))
+        self.metrics.promise(promised_bounds(settings))
         self._server.apply(settings.limits)
         retired = asyncio.create_task(_close_when_idle(old))
         self._retired.add(retired)
         retired.add_done_callback(self._retired.discard)
-        log.info("settings reloaded", changed=[name for name in changed if name not in fixed])
+        log.info("settings reloaded", changed=changed)
 
     def _build_caches(self) -> tuple[FactsCache, FactsCache]:
         settings = self.settings.cache
@@ -260,8 +256,10 @@ class Gateway:
         return self._traffic.pipeline.refuse(request, error)
 
     async def _open_admin(self) -> None:
-        app = web.Application()
+        app = self._inherited.admin if self._inherited else web.Application()
         self._health.add_to(app)
+        if self._inherited:
+            return
         self._admin = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._admin.setup()
         site = web.TCPSite(self._admin, self.settings.admin.host, self.settings.admin.port)

@@ -20,6 +20,7 @@ import click
 
 from gateway import __version__
 from gateway.arguments import Pair, assignments, duration, pairs, pairs_file, store_url
+from gateway.loadtest.cli import loadtest
 
 EX_CONFIG = 78
 """The exit code for bad settings, as sysexits.h has it."""
@@ -36,6 +37,7 @@ _FLAGS = {
     "port": "listen.port",
     "admin_host": "admin.host",
     "admin_port": "admin.port",
+    "workers": "listen.workers",
     "store": "store.url",
     "log_level": "logging.level",
     "log_format": "logging.format",
@@ -59,6 +61,9 @@ def _settings_flags(command: _Command) -> _Command:
         click.option("--log-format", type=_FORMAT, help="logging.format"),
         click.option("--log-level", type=_LEVEL, help="logging.level"),
         click.option("--store", metavar="URL", help="store.url"),
+        click.option(
+            "--workers", type=click.IntRange(1, 256), metavar="COUNT", help="listen.workers"
+        ),
         click.option("--admin-port", type=_PORT, metavar="PORT", help="admin.port"),
         click.option("--admin-host", metavar="ADDRESS", help="admin.host"),
         click.option("--port", type=_PORT, metavar="PORT", help="listen.port; 0 takes a free one"),
@@ -147,6 +152,8 @@ Environment:
 @_settings_flags
 def serve(config: Path | None, **given: Any) -> None:
     """Run the gateway until SIGTERM; SIGHUP reads the settings again.
+
+    With --workers above 1, signal this process, not the workers.
 
     A setting comes from, the last winning: the file, the environment, the command line.
     """
@@ -362,3 +369,6 @@ def keymanager(
             raise click.UsageError("every user needs a password.")
         configure_logging(Logging.model_validate({"level": log_level, "format": log_format}))
         asyncio.run(run(config, **where))
+
+
+main.add_command(loadtest)

@@ -19,8 +19,16 @@ class Clock(Protocol):
         ...
 
 
+def _since_boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class SystemClock:
-    """The machine's own clocks."""
+    """The machine's own clocks.
+
+    Where there is one, the monotonic clock is the one that goes on while the machine is
+    suspended: a token must not outlive its bound because a laptop or a virtual machine slept.
+    """
 
     wall = staticmethod(time.time)
-    monotonic = staticmethod(time.monotonic)
+    monotonic = staticmethod(_since_boot if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic)

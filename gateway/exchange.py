@@ -2,20 +2,23 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from email.utils import formatdate
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
-from gateway.errors import ContentTooLarge, GatewayError, RequestTimeout
+from gateway.errors import BadRequest, ContentTooLarge, GatewayError, RequestTimeout
 from gateway.request_head import RequestHead
 from gateway.routes import Target
 
 Fields = list[tuple[bytes, bytes]]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)  # linger for no time: RST instead of FIN
 # RFC 6749 §5.1 asks for both on the token endpoint, and no error of ours is worth caching.
 _NO_STORE = ((b"Cache-Control", b"no-store"), (b"Pragma", b"no-cache"))
 
@@ -26,8 +29,8 @@ class Exchange:
 
     ``request_id`` is the client's own or made here, ``peer`` the client's address,
     ``wall_at`` when it began (epoch seconds). ``route`` and ``client_id`` are filled in as they
-    become known, for metrics and the access log; ``outcome`` at the end. ``closes`` asks for the
-    connection to be closed after the answer, because the gateway is stopping.
+    become known, for metrics and the access log; ``outcome`` at the end. ``stopping`` tells
+    whether the gateway is about to stop.
     """
 
     request: web.BaseRequest
@@ -35,18 +38,23 @@ class Exchange:
     peer: str | None
     scheme: str
     wall_at: float
-    head: RequestHead | None = None
+    stopping: Callable[[], bool]
+    head: RequestHead | None = field(default=None, repr=False)  # has the token
     target: Target | None = None
     route: str = ""
     client_id: str | None = None
     outcome: str = ""
     status: int = 0
-    closes: bool = False
 
     @property
     def date(self) -> bytes:
         """The value of a ``Date`` field for the answer (RFC 9110 §6.6.1)."""
         return formatdate(self.wall_at, usegmt=True).encode()
+
+    @property
+    def closes(self) -> bool:
+        """Whether the answer should be the last on its connection, because the gateway stops."""
+        return self.stopping()
 
 
 class RequestBody:
@@ -75,18 +83,27 @@ class RequestBody:
         """Yield the content as it comes.
 
         Raises:
+            BadRequest: its chunks are malformed (RFC 9112 §7.1).
             ContentTooLarge: it turned out larger than ``most`` bytes.
             RequestTimeout: nothing came for ``timeout_seconds``.
         """
         if self._head.expects_continue and self._request.transport is not None:
             self._request.transport.write(_CONTINUE)
+        content = self._request.content
+        if not content.is_eof() and not content.total_bytes:
+            # Nothing is here yet: whoever takes the content learns at once that it comes, and
+            # may answer ahead of it. aiohttp keeps a header section back for company.
+            yield b""
         read = 0
         while True:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    chunk = await self._request.content.readany()
+                    chunk = await content.readany()
             except TimeoutError:
                 self.fault = RequestTimeout("The request body did not arrive in time.")
+                raise self.fault from None
+            except web.RequestPayloadError:
+                self.fault = BadRequest("The request body is malformed.")
                 raise self.fault from None
             if not chunk:
                 return
@@ -147,19 +164,23 @@ class RelayedResponse(web.StreamResponse):
 
     async def _write_headers(self) -> None:
         request, writer = self._started()
-        version = request.version
-        line = f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}\r\n"
-        head = line.encode("latin-1", "replace")
+        # Our version and not the client's, which may be any (RFC 9112 §2.3).
+        minor = 0 if request.version == HttpVersion10 else 1
+        line = f"HTTP/1.{minor} {self.status} {self.reason}\r\n"
+        head = line.encode("utf-8", "surrogateescape")  # as aiohttp's parser decoded it
         head += b"".join(b"%b: %b\r\n" % field for field in self.fields) + b"\r\n"
         # Where aiohttp's writer keeps a header section until the first content goes out with it.
         writer._headers_buf = head  # type: ignore[attr-defined]  # noqa: SLF001
         writer._headers_written = False  # type: ignore[attr-defined]  # noqa: SLF001
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Send what is left of the content, and end the message."""
+        """Send what is left of the content, end the message, and wait until it is out."""
         if self._whole_body and not self._must_be_empty_body:
             data, self._whole_body = self._whole_body, None
+        writer = self._payload_writer
         await super().write_eof(data)
+        if writer is not None:
+            await writer.drain()
 
     def send_head(self) -> None:
         """Send the header section now, ahead of any content."""
@@ -177,24 +198,42 @@ def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
 
     JSON with ``error`` and ``error_description`` as in RFC 6749 §5.2, and the request id.
     """
-    request_id = exchange.request_id.decode("ascii")
-    body = json.dumps(
-        {
-            "error": error.code,
-            "error_description": error.description,
-            "request_id": request_id,
-        }
-    ).encode()
-    body += b"\n"  # for those who read it in a terminal
-    fields: Fields = [(b"Content-Type", b"application/json"), *_NO_STORE]
-    fields += [(name.encode(), value.encode()) for name, value in error.headers]
-    fields += [(b"Date", exchange.date), (b"X-Request-ID", exchange.request_id)]
+    fields, body = error_parts(error, exchange.request_id)
+    fields.append((b"Date", exchange.date))
     response = RelayedResponse(error.status, reason_phrase(error.status), fields, body=body)
     head = exchange.head
     if error.close or exchange.closes or (head is not None and head.expects_continue):
         # Nobody knows whether content follows that was never asked for (RFC 9110 §10.1.1).
         response.force_close()
     return response
+
+
+def error_parts(error: GatewayError, request_id: bytes) -> tuple[Fields, bytes]:
+    """Return the header fields that say what an error is, and its content."""
+    members = {
+        "error": error.code,
+        "error_description": error.description,
+        "request_id": request_id.decode("ascii"),
+    }
+    fields: Fields = [(b"Content-Type", b"application/json"), *_NO_STORE]
+    fields += [(name.encode(), value.encode()) for name, value in error.headers]
+    fields.append((b"X-Request-ID", request_id))
+    return fields, json.dumps(members).encode() + b"\n"  # for those who read it in a terminal
+
+
+def cut_off(request: web.BaseRequest) -> None:
+    """Close the client's connection so that nobody takes what was sent for the whole.
+
+    On HTTP/1.1 its framing tells. To an HTTP/1.0 client the end of the connection may be that of
+    the content (RFC 9112 §6.3), unless it is reset.
+    """
+    transport = request.transport
+    if transport is None:
+        return
+    if request.version == HttpVersion10:
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 def reason_phrase(status: int) -> str:

@@ -10,6 +10,8 @@ from gateway.app import Gateway
 from gateway.errors import SettingsError
 from gateway.logs import configure_logging
 from gateway.settings import Settings
+from gateway.signals import Ending, catch_ending
+from gateway.supervisor import Supervisor
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -18,7 +20,8 @@ def serve(load: Callable[[], Settings]) -> int:
     """Run a gateway until a signal ends it; return the exit code.
 
     SIGTERM drains, with ``listen.drain_grace`` first; SIGINT, a person at a terminal, drains
-    without. A second one of either stops at once. SIGHUP calls ``load`` again.
+    without. A second one of either stops at once. SIGHUP calls ``load`` again. With
+    ``listen.workers`` above one, this process supervises the workers and serves the admin port.
 
     Raises:
         SettingsError: the settings can't be used.
@@ -26,18 +29,22 @@ def serve(load: Callable[[], Settings]) -> int:
     """
     settings = load()
     configure_logging(settings.logging)
+    if settings.listen.workers > 1:
+        return asyncio.run(Supervisor(settings, load).run())
     return asyncio.run(_serve(settings, load))
 
 
 async def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     gateway = Gateway(settings)
-    loop = asyncio.get_running_loop()
-    ending: asyncio.Queue[signal.Signals] = asyncio.Queue()
     # Before the ports are open: whoever sees one open may send a signal.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.put_nowait, number)
-    loop.add_signal_handler(signal.SIGHUP, _reload, gateway, load)
+    ending = catch_ending()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, gateway, load)
     await gateway.start()
+    return await run_until_ended(gateway, ending)
+
+
+async def run_until_ended(gateway: Gateway, ending: Ending) -> int:
+    """Let a gateway that has started serve until a signal ends it; return the exit code."""
     first = await ending.get()
     at_once = first is signal.SIGINT
     grace_seconds = 0.0 if at_once else gateway.settings.listen.drain_grace.total_seconds()

@@ -1,17 +1,52 @@
 """How the gateway reaches what is behind it, and what its failures mean to a client."""
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn, cast
 
 import aiohttp
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp.client_proto import ResponseHandler
 
 from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
 
 _AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+
+
+class _UpstreamConnection(ResponseHandler):
+    """A connection to an upstream, that is careful in two things where aiohttp's own isn't."""
+
+    def is_connected(self) -> bool:
+        """Whether the pool may give the connection out: not once something came unasked.
+
+        Some servers say 408 before they close an idle connection; that, or whatever else came,
+        would be taken for the answer to the next request.
+        """
+        return super().is_connected() and not self.should_close
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        """Fail, and tell who reads the content, who would wait for ever after a broken chunk."""
+        super().set_exception(exc, *cause)
+        content = self._payload
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+
+
+async def _decline_redirect(
+    _session: ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
+) -> NoReturn:
+    # ClientSession.ws_connect has no allow_redirects, and would take the handshake, identity
+    # headers and all, to wherever an upstream points.
+    answer = params.response
+    raise aiohttp.WSServerHandshakeError(
+        answer.request_info, (), message="redirected", status=answer.status, headers=answer.headers
+    )
 
 
 def open_session(
@@ -29,13 +64,19 @@ def open_session(
     ``connect_timeout_seconds`` includes the wait for one of ``connections``.
     """
     context = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    connector = TCPConnector(
+        limit=connections,
+        keepalive_timeout=idle_timeout_seconds,
+        ttl_dns_cache=30,
+        ssl=context,
+    )
+    protocol = partial(_UpstreamConnection, loop=asyncio.get_running_loop())
+    # There is no other way to have a protocol of our own.
+    connector._factory = cast("partial[ResponseHandler]", protocol)  # noqa: SLF001
+    trace = trace or aiohttp.TraceConfig()
+    trace.on_request_redirect.append(_decline_redirect)
     session = ClientSession(
-        connector=TCPConnector(
-            limit=connections,
-            keepalive_timeout=idle_timeout_seconds,
-            ttl_dns_cache=30,
-            ssl=context,
-        ),
+        connector=connector,
         timeout=ClientTimeout(
             total=None,
             connect=connect_timeout_seconds,
@@ -46,7 +87,7 @@ def open_session(
         auto_decompress=False,
         trust_env=False,
         skip_auto_headers=_AUTO_HEADERS,
-        trace_configs=[trace] if trace else None,
+        trace_configs=[trace],
         max_line_size=64 * 1024,
         max_field_size=64 * 1024,
     )

@@ -25,13 +25,17 @@ class GatewayProcess:
         self.tls_url: str | None = None
         self.admin_url = ""
 
-    async def logged(self, event: str) -> dict[str, Any]:
-        """Return the first log entry of this event, once it is there."""
+    async def logged(self, event: str, *, times: int = 1, **members: object) -> dict[str, Any]:
+        """Return the log entry of this event and with these members, once it is there.
+
+        The first one, or the ``times``-th.
+        """
+        wanted = {"event": event, **members}.items()
         async with asyncio.timeout(20), self._news:
             while True:
-                for entry in self.log:
-                    if entry.get("event") == event:
-                        return entry
+                found = [entry for entry in self.log if wanted <= entry.items()]
+                if len(found) >= times:
+                    return found[times - 1]
                 if self._reader.done():
                     raise AssertionError(f"the gateway ended without {event!r}: {self.log}")
                 await self._news.wait()
@@ -59,13 +63,14 @@ class GatewayProcess:
 
 
 @asynccontextmanager
-async def serving(config: Path, **environ: str) -> AsyncIterator[GatewayProcess]:
+async def serving(config: Path, *arguments: str, **environ: str) -> AsyncIterator[GatewayProcess]:
     """Run ``gateway serve`` until the block ends, killing what is left of it then."""
     process = await asyncio.create_subprocess_exec(
         *GATEWAY,
         "serve",
         "--config",
         str(config),
+        *arguments,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **environ},
         limit=2**20,

@@ -30,7 +30,6 @@ def _logging_as_it_was() -> Iterator[None]:
     root.setLevel(level)
     root.handlers[:] = handlers
     access.disabled = disabled
-    structlog.reset_defaults()
 
 
 def read(stderr: Stderr) -> list[dict[str, Any]]:

@@ -80,7 +80,7 @@ def test_only_a_form_is_read_as_one(types: list[bytes], read: bool) -> None:
     [([], None), (["a"], "a"), (["a", "a"], "a"), (["a", "b"], None)],
 )
 def test_a_parameter_with_two_values_has_none(values: list[str], expected: str | None) -> None:
-    """RFC 6749 §3.2: at most once. Which of two the key manager took can't be known."""
+    """It is to be there at most once (RFC 6749 §3.2): which the key manager took isn't known."""
     assert one({"username": values}, "username") == expected
 
 

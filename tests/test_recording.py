@@ -1,4 +1,7 @@
-"""Issued and revoked tokens on their way into the token store, also while it is down."""
+"""Issued and revoked tokens on their way into the token store, also while it is down.
+
+Long, because each order in which store, client and revocation may fail is a test.
+"""
 
 import asyncio
 import json

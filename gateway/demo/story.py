@@ -15,6 +15,9 @@ from gateway.demo.window import Verdict, Window
 
 Sleep = Callable[[float], Awaitable[None]]
 
+_COUNTING_TRIES = 10
+_COUNTING_SECONDS = 0.1
+
 
 async def play(
     stack: Stack, timeline: Timeline, clock: Clock, *, sleep: Sleep = asyncio.sleep
@@ -107,8 +110,13 @@ class Story:
         self._timeline.chapter("What the gateway counted, by outcome (/metrics on the admin port)")
         self.steps.name = "counted"
         counted = await self._calls.counted()
+        for _ in range(_COUNTING_TRIES):
+            if counted >= self._calls.outcomes:  # others may be calling too: there can be more
+                break
+            # A request is counted when its answer is out, which may be just after it is here.
+            await self._sleep(_COUNTING_SECONDS)
+            counted = await self._calls.counted()
         for outcome, number in sorted(self._calls.outcomes.items()):
-            # Others may be calling too: there can be more.
             if counted[outcome] < number:
                 raise Unexpected(f"{outcome}: expected {number}, got {counted[outcome]}")
         says = ", ".join(f"{number} {outcome}" for outcome, number in counted.most_common())

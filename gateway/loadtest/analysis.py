@@ -108,6 +108,7 @@ def analyse(record: Record) -> Analysis:
                 revokes_failed=counts.revocations_failed,
                 windows=len(windows),
                 censored=counts.censored,
+                flapped=sum(bool(window.flaps) for window in windows),
                 targets=len(header.targets),
                 ended=ended,
             )

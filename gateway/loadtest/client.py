@@ -1,7 +1,11 @@
 """Send thousands of small requests a second, each at its planned time, on one core.
 
 Written on asyncio's protocols and httptools rather than on aiohttp's ClientSession, and
-started on uvloop where it is installed. Measured by ``benchmarks/generator.py``; FIGURES
+started on uvloop where it is installed. Measured by ``benchmarks/generator.py`` on two cores,
+CPU time of the generator for one request to nginx at 5,000 planned a second: the whole load
+tester, plan and record included, 31 to 37 µs; an open loop over ClientSession on uvloop, nothing
+recorded, 77 to 126; Locust's FastHttpUser 119 to 142; wrk, which plans nothing, 7. On asyncio's
+own loop this client takes twice as long.
 
 A pool never retries, never slows a plan down and never drops a request without a word: one
 that finds no free connection waits and is sent late, and one that has waited for as long as an
@@ -13,10 +17,9 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
 
-from gateway.loadtest.answer import AnswerReader, InvalidAnswer
 from gateway.loadtest.calls import Call
+from gateway.loadtest.connection import Connection, kind_of
 from gateway.loadtest.origins import Origin
 
 _SWEEPS_PER_TIMEOUT = 40
@@ -53,97 +56,6 @@ def tls_context(*, ca_file: str | None = None, insecure: bool = False) -> ssl.SS
     return context
 
 
-def kind_of(error: BaseException) -> str:
-    """Return the record's word for a connection that failed."""
-    match error:
-        case ssl.SSLError() | ssl.CertificateError():
-            return "tls"
-        case TimeoutError():
-            return "timeout"
-        case ConnectionResetError() | BrokenPipeError() | ConnectionAbortedError():
-            return "reset"
-        case _:
-            return "refused"
-
-
-class Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
-
-    def __init__(self, pool: "Pool") -> None:
-        self._pool = pool
-        self._reader = AnswerReader(keep_body=pool.keep_body)
-        self._transport: asyncio.Transport | None = None
-        self.call: Call | None = None
-        self.rests_since = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep what to write to."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-
-    @property
-    def closing(self) -> bool:
-        """Whether the connection is about to end."""
-        return self._transport is None or self._transport.is_closing()
-
-    def start(self, call: Call) -> None:
-        """Send a request; the pool has seen to it that none is under way."""
-        assert self._transport is not None
-        self.call = call
-        call.sent = self._pool.clock()
-        self._transport.write(call.request)
-
-    def data_received(self, data: bytes) -> None:
-        """Read on; bytes that nothing asked for end the connection."""
-        reader = self._reader
-        if self.call is None:
-            self.abort()
-            return
-        try:
-            reader.feed(data)
-        except InvalidAnswer:
-            self.fail("invalid")
-            return
-        if reader.complete:
-            self._complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Say what became of the request that was under way."""
-        self._pool.lost(self)
-        if self.call is None:
-            return
-        if exc is None and self._reader.end():
-            self._complete()
-        else:
-            self.fail("closed" if exc is None else kind_of(exc))
-
-    def fail(self, error: str) -> None:
-        """Give the request up, and the connection with it: an answer may still be on its way."""
-        call, self.call = self.call, None
-        self.abort()
-        if call is not None:
-            call.error = error
-            call.finished = self._pool.clock()
-            self._pool.answered(self, call, reusable=False)
-
-    def abort(self) -> None:
-        """Close the connection now."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _complete(self) -> None:
-        reader, call = self._reader, self.call
-        assert call is not None
-        self.call = None
-        call.finished = self._pool.clock()
-        call.status = reader.status
-        call.body = reader.body
-        reusable = reader.reusable
-        reader.next_answer()
-        if not reusable:
-            self.abort()
-        self._pool.answered(self, call, reusable=reusable)
-
-
 class Pool:
     """The connections to one origin: at most ``limit``, kept alive, the last used first.
 
@@ -174,7 +86,8 @@ class Pool:
         self._resting: list[Connection] = []
         self._waiting: deque[Call] = deque()
         self._connections: set[Connection] = set()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._floor = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -200,8 +113,8 @@ class Pool:
         self._use(first)
         for _ in range(self._floor - 1):
             self._open_soon()
-        if self._opening:
-            await asyncio.wait(self._opening)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         self._sweep()
 
     async def close(self) -> None:
@@ -209,10 +122,10 @@ class Pool:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._opening:
+        for task in self._tasks:
             task.cancel()
-        if self._opening:
-            await asyncio.wait(self._opening)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         while self._waiting:
             self._done(self._waiting.popleft())
         for connection in list(self._connections):
@@ -255,20 +168,24 @@ class Pool:
 
     def _open_for_those_who_wait(self) -> None:
         if (
-            len(self._opening) < len(self._waiting)
-            and len(self._connections) + len(self._opening) < self._limit
+            self._opening < len(self._waiting)
+            and len(self._connections) + self._opening < self._limit
         ):
             self._open_soon()
 
     def _open_soon(self) -> None:
         if not self._closed:
+            self._opening += 1
             task = asyncio.get_running_loop().create_task(self._open_and_use())
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _open_and_use(self) -> None:
         tried_at = self.clock()
-        opened = await self._open()
+        try:
+            opened = await self._open()
+        finally:
+            self._opening -= 1
         if isinstance(opened, Connection):
             self._use(opened)
             return
@@ -277,7 +194,7 @@ class Pool:
             call = self._waiting.popleft()
             call.sent, call.finished, call.error = tried_at, self._failed_at, opened
             self._done(call)
-            asyncio.get_running_loop().call_soon(self._open_for_those_who_wait)
+            self._open_for_those_who_wait()
 
     async def _open(self) -> Connection | str:
         """Return a new connection, or the word for why there is none."""
@@ -327,7 +244,7 @@ class Pool:
         while self._resting and self._resting[0].rests_since + _REST_SECONDS <= now:
             self._resting.pop(0).abort()
         if self._failed_at + _RECOVERY_SECONDS <= now:
-            for _ in range(self._floor - len(self._connections) - len(self._opening)):
+            for _ in range(self._floor - len(self._connections) - self._opening):
                 self._open_soon()
         every = min(_LONGEST_SWEEP_SECONDS, self._timeout / _SWEEPS_PER_TIMEOUT)
         self._timer = asyncio.get_running_loop().call_later(every, self._sweep)

@@ -7,6 +7,8 @@ once, and are tested without a network.
 A token's life: it is asked for; probed at each target on a grid of its own that begins at its
 first use; revoked once it has been accepted for the warm-up; probed on until each target has
 refused it for ``settle``, or its watch ends.
+
+Long, because what is due and what is answered are two halves of the same rules.
 """
 
 from collections import Counter, deque
@@ -15,12 +17,12 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 
 from gateway.loadtest.calls import Call, Kind
-from gateway.loadtest.options import Grant, RunOptions
+from gateway.loadtest.options import Grant, RunOptions, digest
 from gateway.loadtest.pace import Agenda
 from gateway.loadtest.plan import Plan, TokenPlan
 from gateway.loadtest.rows import Background, Issue, Probe, Revoke, Row, Unsent
 from gateway.loadtest.tally import Tally
-from gateway.loadtest.tokens import Granted, Requests, digest, read_grant
+from gateway.loadtest.tokens import Granted, Requests, read_grant
 
 _MOST_ATTEMPTS = 3
 """How often a revocation is planned anew because the token isn't warm."""
@@ -120,12 +122,6 @@ class Conductor:
         tally = self.tally
         failures = min(_HOPELESS_ISSUES, tally.expected + len(self._plan.background_tokens))
         return not tally.issued and tally.not_issued >= failures
-
-    def given(self) -> list[tuple[int, str]]:
-        """Return index and digest of each token that was issued elsewhere."""
-        used = self._options.measured_tokens + self._options.background_tokens
-        tokens = self._options.given_tokens[:used]
-        return [(index, digest(token.get_secret_value())) for index, token in enumerate(tokens)]
 
     def due(self, now: float, most: int = 256) -> list[Call]:
         """Return what is to be sent now, the longest due first; ``most`` bounds one answer."""

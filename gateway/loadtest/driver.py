@@ -3,33 +3,32 @@
 It sends what is due when it is due, however late the answers are. When it can't keep up, the
 requests are late by as much and say so, in the record and on the display; what is later than
 an answer may take is written down as unsent.
+
+Long, because a run's beginning, its way and its end share what they know.
 """
 
 import asyncio
-import gc
-import platform
 import signal
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from gateway import __version__
 from gateway.loadtest.calls import Call, Kind
 from gateway.loadtest.client import Pool, Unreachable, tls_context
 from gateway.loadtest.conductor import Conductor
 from gateway.loadtest.errors import RunFailed
-from gateway.loadtest.options import RunOptions, public_url
+from gateway.loadtest.header import header_of
+from gateway.loadtest.machine import allow_files, collector_at_rest
+from gateway.loadtest.options import RunOptions
 from gateway.loadtest.origins import Origin
 from gateway.loadtest.pace import LagMeter
-from gateway.loadtest.plan import Plan, Share
+from gateway.loadtest.plan import Plan
 from gateway.loadtest.progress import Progress, Snapshot
 from gateway.loadtest.record import RecordWriter
-from gateway.loadtest.rows import End, Header, Unsent
+from gateway.loadtest.rows import End, Unsent
 from gateway.loadtest.tokens import Requests
 from gateway.loadtest.validity import most_lag
 
@@ -41,8 +40,6 @@ _OAUTH_CONNECTIONS = 16
 _SPARE_CONNECTIONS = 0.02
 """Connections opened beforehand for each planned request a second: answers of 20 ms."""
 
-_GC_THRESHOLDS = (50_000, 20, 100)
-
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -50,21 +47,6 @@ class Ended:
 
     at: float
     interrupted: bool
-
-
-def header_of(options: RunOptions, started_at: datetime, **more: Any) -> Header:
-    """Return the first row of a record; ``more`` goes to the arguments."""
-    return Header(
-        tool=f"revocation-gateway {__version__}",
-        python=platform.python_version(),
-        started_at=started_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        targets=tuple(map(public_url, options.targets)),
-        arguments={**options.arguments(), **more},
-        seed=options.seed,
-        max_age_seconds=options.max_age,
-        probe_interval_seconds=options.probe_interval,
-        watch_seconds=options.watch,
-    )
 
 
 class Driver:
@@ -76,13 +58,13 @@ class Driver:
         writer: RecordWriter,
         *,
         progress: Progress | None = None,
-        share: Share = Share(),  # noqa: B008 (frozen)
+        plan: Plan | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._options = options
         self._writer = writer
         self._progress = progress
-        self._plan = Plan(options, share)
+        self._plan = plan or Plan(options)
         self._requests = Requests(options)
         self._conductor = Conductor(options, self._plan, self._requests)
         self._monotonic = monotonic
@@ -111,7 +93,7 @@ class Driver:
         pools = self._make_pools()
         try:
             await self._connect(pools)
-            with _collector_at_rest(), self._interruptible():
+            with collector_at_rest(), self._interruptible():
                 self._begin()
                 await self._over.wait()
                 self._report()
@@ -177,7 +159,7 @@ class Driver:
         return pools
 
     async def _connect(self, pools: list[Pool]) -> None:
-        _allow_files(self._options.connections * len(self._targets) + 200)
+        allow_files(self._options.connections * len(self._targets) + 200)
         spare = 2 + round(self._plan.load().rps / len(self._targets) * _SPARE_CONNECTIONS)
         started = await asyncio.gather(
             *(pool.start(spare if pool in self._targets else 2) for pool in pools),
@@ -191,20 +173,9 @@ class Driver:
 
     def _begin(self) -> None:
         self._zero = self._monotonic()
-        # The load that was planned stands in the record, to be held against what was sent.
-        load = self._plan.load()
-        self._writer.write(
-            header_of(
-                self._options,
-                datetime.now(UTC),
-                planned={
-                    "probe_rps": round(load.probe_rps, 3),
-                    "background_rps": round(load.background_rps, 3),
-                    "seconds": round(load.seconds, 3),
-                },
-                loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
-            )
-        )
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        header = header_of(self._options, datetime.now(UTC), self._plan.load(), loop=loop)
+        self._writer.write(header)
         self._writer.flush()
         self._tick()
         self._report_soon()
@@ -232,6 +203,8 @@ class Driver:
         except Exception as error:  # noqa: BLE001 (the run ends with it)
             self._fail(error)
             return
+        if self._conductor.over:
+            self._drain()
         if self._draining:
             return
         loop = asyncio.get_running_loop()
@@ -349,47 +322,7 @@ class Driver:
                 loop.remove_signal_handler(number)
 
 
-def run_on_fastest_loop(run: Callable[[], Any]) -> Any:
-    """Run a coroutine function on uvloop where it is installed, else on asyncio's own loop."""
-    factory = None
-    if sys.platform != "win32":
-        with suppress(ModuleNotFoundError):
-            import uvloop  # noqa: PLC0415 (optional)
-
-            factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run())
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keep the garbage collector from looking at what lives as long as the run, and run it rarely.
-
-    A full collection over all modules takes tens of milliseconds, each of them lag.
-    """
-    before = gc.get_threshold()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
-
-
-def _allow_files(wanted: int) -> None:
-    """Raise the limit of open files to what the connections need, as far as that is allowed."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 (not on Windows)
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
-
-
 def _reason(error: OSError) -> str:
-    return (error.strerror or "it isn't a file of certificates").lower()
+    if isinstance(error, ssl.SSLError):  # it is an OSError, with OpenSSL's words
+        return "it isn't a file of certificates"
+    return (error.strerror or "it can't be read").lower()

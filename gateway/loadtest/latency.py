@@ -12,7 +12,7 @@ from hdrh.histogram import HdrHistogram  # type: ignore[import-untyped]
 
 from gateway.loadtest.outcomes import Columns, Floats, Integers
 
-_HIGHEST = 3_600_000_000  # microseconds in an hour
+_HIGHEST = 86_400_000_000  # microseconds in a day
 _DIGITS = 3
 _SLICES = 60
 _WIDTHS = (1, 2, 5)

@@ -67,16 +67,23 @@ class Share:
 class Plan:
     """The schedule of a run, or of one worker's share of it."""
 
-    def __init__(self, options: RunOptions, share: Share = Share()) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        share: Share = Share(),
+        *,
+        lead_seconds: float = ISSUE_LEAD_SECONDS,
+    ) -> None:
         self._options = options
         self._share = share
+        self._lead = lead_seconds
         self._targets = len(options.targets)
         interval = options.probe_interval
         turn = options.watch if options.max_age is None else options.max_age
         self.spread = max(1, math.ceil(turn / interval - 1e-9)) * interval
         # One interval to spare, so that a first answer that is a little late does no harm.
         self._rest = options.warm_up + interval
-        self.horizon = self._rest + self.spread + ISSUE_LEAD_SECONDS
+        self.horizon = self._rest + self.spread + lead_seconds
         """How long before its revocation a token may be asked for."""
         self._chained = options.grant is Grant.REFRESH_TOKEN and not options.given_tokens
         self.background_tokens = range(
@@ -107,7 +114,6 @@ class Plan:
         if self._chained:  # whatever becomes of a chain, the tokens are there before they're used
             own = -(-options.measured_tokens // self._share.of)
             ready = (first + own) / CHAINED_ISSUES_PER_SECOND
-        # Background tokens are there a moment before the first token is used.
         for token, at in enumerate(self._revocations()):
             uses = tuple(
                 ready + at - self._rest - phases.random() * self.spread
@@ -118,7 +124,7 @@ class Plan:
             issue_at = (
                 (first + token // self._share.of) / CHAINED_ISSUES_PER_SECOND
                 if self._chained
-                else min(uses) - ISSUE_LEAD_SECONDS
+                else min(uses) - self._lead
             )
             yield TokenPlan(token, issue_at, uses, ready + at)
 
@@ -134,7 +140,7 @@ class Plan:
     @property
     def background_from(self) -> float:
         """When background traffic begins: its tokens should be there by then."""
-        return ISSUE_LEAD_SECONDS / 2 + self.issue_background_at(len(self.background_tokens))
+        return self._lead / 2 + self.issue_background_at(len(self.background_tokens))
 
     def load(self) -> Load:
         """Return what the plan comes to at the most: no token refused before its watch ends."""

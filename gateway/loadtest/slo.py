@@ -17,23 +17,26 @@ import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from gateway.loadtest.figures import Analysis
-from gateway.loadtest.survival import Percentile
 from gateway.settings.types import parse_duration
+
+if TYPE_CHECKING:  # SLOs are parsed where the command line is, without scipy
+    from gateway.loadtest.figures import Analysis
+    from gateway.loadtest.survival import Percentile
 
 KEPT = 0
 BROKEN = 1
 USAGE = 2
 INVALID = 3
 
-_SLO = re.compile(r"\s*([a-z_]+|p[0-9]{1,2}(?:\.[0-9]{1,3})?)\s*(<=|<|==)\s*(\S+)\s*")
+_SLO = re.compile(r"\s*([a-z_]+|p[0-9]{1,2}(?:\.[0-9]{1,3})?)\s*(<=|<|==)\s*([^\s<=]\S*)\s*")
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     "==": operator.eq,
 }
-_COUNTS: Mapping[str, Callable[[Analysis], int]] = {
+_COUNTS: Mapping[str, Callable[["Analysis"], int]] = {
     "stale_accepts": lambda analysis: analysis.stale_accepts.accepted,
     "false_refusals": lambda analysis: analysis.false_refusals.total,
 }
@@ -94,7 +97,7 @@ def _percent(metric: str) -> float:
         return 0.0
 
 
-def judge(slos: Sequence[Slo], analysis: Analysis) -> Verdict:
+def judge(slos: Sequence[Slo], analysis: "Analysis") -> Verdict:
     """Judge a run: first whether it's valid, then each SLO."""
     results = [_judge(slo, analysis) for slo in slos]
     if not analysis.validity.valid:
@@ -110,7 +113,7 @@ def judge(slos: Sequence[Slo], analysis: Analysis) -> Verdict:
     return Verdict(KEPT, f"kept: {'; '.join(kept)}" if kept else "valid run, no SLO", results)
 
 
-def _judge(slo: Slo, analysis: Analysis) -> Result:
+def _judge(slo: Slo, analysis: "Analysis") -> Result:
     compare = _COMPARE[slo.op]
     if slo.metric in _COUNTS:
         count = _COUNTS[slo.metric](analysis)
@@ -124,7 +127,7 @@ def _judge(slo: Slo, analysis: Analysis) -> Result:
     return Result(slo, kept, _measured(found, slo.bound, "≥" if longest else ">"))
 
 
-def _measured(found: Percentile, bound: float, unknown: str) -> str:
+def _measured(found: "Percentile", bound: float, unknown: str) -> str:
     text = f"{found.seconds:.3f} s"
     if float(text[:-2]) == bound != found.seconds:  # "2.000 s, not p99<=2s" would say nothing
         text = f"{found.seconds:.6f} s"

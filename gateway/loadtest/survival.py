@@ -82,12 +82,17 @@ class Curve:
         return Percentile(self.longest, self.censored == 0, low=self.longest, high=None)
 
     def evaluate(self, seconds: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the share that had ended by each of these times, and its band: low, high."""
+        """Return the share that had ended by each of these times, and its band: low, high.
+
+        After the longest window nothing is known of those that weren't seen to end, so that
+        all may have ended by then.
+        """
         index = np.searchsorted(self.seconds, seconds, side="right")
+        high = np.concatenate([[_none_ended(self.windows)], self.high])[index]
         return (
             np.concatenate([[0.0], self.share])[index],
             np.concatenate([[0.0], self.low])[index],
-            np.concatenate([[_none_ended(self.windows)], self.high])[index],
+            np.where(seconds > self.longest, 1.0, high),
         )
 
 

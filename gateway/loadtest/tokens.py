@@ -7,7 +7,6 @@ import json
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from hashlib import sha256
 from urllib.parse import quote_plus, urlencode
 
 from pydantic import SecretStr
@@ -34,11 +33,6 @@ class Refused:
 
     why: str
     code: str | None = None
-
-
-def digest(token: str) -> str:
-    """Return how a token appears in the record: its SHA-256, in hex."""
-    return sha256(token.encode()).hexdigest()
 
 
 class Requests:

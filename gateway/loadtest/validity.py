@@ -41,6 +41,7 @@ class Facts:
     revokes_failed: int
     windows: int
     censored: int
+    flapped: int
     targets: int
     ended: str
 
@@ -112,6 +113,11 @@ def _notes(facts: Facts) -> list[str]:
         )
     if 0 < facts.windows < 100 and not facts.censored:
         notes.append(f"With {count_of(facts.windows, 'window')}, p99 is the longest of them.")
+    if facts.flapped:
+        notes.append(
+            "Where tokens were accepted again after a refusal, the slowest worker may accept for "
+            "a little longer than the probes met."
+        )
     if facts.targets > 1:
         notes.append(
             "Windows of one token at several targets aren't independent: "

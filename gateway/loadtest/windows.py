@@ -6,12 +6,16 @@ of the first refusal that lasted: one after whose end no probe was sent that was
 of token and target that was never refused so is censored (its window was longer than what was
 seen of it), which is counted and never dropped.
 
+Behind one address may be several workers that don't share what they know, and a probe meets one
+of them. A window then is what the probes met: the slowest worker may accept a little longer.
+
 A window is counted from the sending of the revocation and from its answer. The first can only
 be too long, the second only too short: the authorization server acted somewhere between them.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -120,7 +124,7 @@ def find_windows(probes: Columns, revoked: Mapping[int, Revocation]) -> Windows:
     gaps: list[Floats] = []
     seen: set[tuple[int, int]] = set()
     refused_early = 0
-    for start, stop in zip(starts, [*starts[1:], len(decided)], strict=True):
+    for start, stop in pairwise([*starts, len(decided)]):
         pair = decided.where(slice(start, stop))
         token, target = int(pair.token[0]), int(pair.target[0])
         revocation = revoked.get(token)
@@ -176,7 +180,7 @@ def _window(
 
 
 def _gaps(pair: Columns, window: Window) -> Floats:
-    end = np.inf if window.refused is None else window.refused
-    counts = (pair.finished[1:] >= window.revoke_sent) & (pair.sent[:-1] <= end)
+    last = np.inf if window.refused is None else window.last_accepted
+    counts = (pair.finished[1:] >= window.revoke_sent) & (pair.sent[:-1] <= last)
     gaps: Floats = (pair.finished[1:] - pair.sent[:-1])[counts]
     return gaps

@@ -1,18 +1,20 @@
 """One request to a backend, and its answer back, streamed both ways."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import ClientResponse, ClientSession, TraceConfig, hdrs
+from aiohttp import ClientResponse, ClientSession, HttpVersion10, HttpVersion11, TraceConfig, hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.errors import UpstreamInvalid
-from gateway.exchange import Exchange, RelayedResponse, RequestBody
+from gateway.exchange import Exchange, RelayedResponse, RequestBody, cut_off
 from gateway.headers import HeaderPolicy, client_response, one_spelling, upstream_request
 from gateway.metrics import Metrics
 from gateway.routes import Route
@@ -57,14 +59,14 @@ class HttpProxy:
         metrics: Metrics,
         max_body: int,
         body_timeout_seconds: float,
-        write_timeout_seconds: float,
+        write_timeout_seconds: float = 0.0,  # noqa: ARG002 -- GatewayConnection's business now
     ) -> None:
         self._session = session
         self._policy = policy
         self._metrics = metrics
         self._max_body = max_body
         self._body_timeout_seconds = body_timeout_seconds
-        self._write_timeout_seconds = write_timeout_seconds
+        self._read_timeout_seconds = session.timeout.sock_read
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
@@ -111,14 +113,15 @@ class HttpProxy:
         has_body = exchange.head.has_body
 
         async def attempt(context: _Attempt) -> ClientResponse:
-            return await self._session.request(
-                method,
-                url,
-                headers=headers,
-                data=body.chunks() if has_body else None,
-                allow_redirects=False,
-                trace_request_ctx=context,
-            )
+            async with asyncio.timeout(None) as patience:
+                return await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=self._handed_over(body, patience) if has_body else None,
+                    allow_redirects=False,
+                    trace_request_ctx=context,
+                )
 
         first = _Attempt()
         try:
@@ -131,11 +134,29 @@ class HttpProxy:
             self._metrics.upstream_retried(route.name)
             return await attempt(_Attempt())
 
+    async def _handed_over(
+        self, body: RequestBody, patience: asyncio.Timeout
+    ) -> AsyncIterator[bytes]:
+        """Yield the content; ``patience`` ends when the upstream leaves it untaken for too long.
+
+        aiohttp has a time-out for what an upstream says, but none for what it doesn't listen to.
+        """
+        loop = asyncio.get_running_loop()
+
+        def wait(seconds: float | None) -> None:
+            with suppress(RuntimeError):  # the answer is here already, ahead of the content's end
+                patience.reschedule(None if seconds is None else loop.time() + seconds)
+
+        async for chunk in body.chunks():
+            wait(self._read_timeout_seconds)
+            yield chunk
+            wait(None)
+        wait(self._read_timeout_seconds)
+
     async def _relay(
         self, exchange: Exchange, upstream: ClientResponse, body: RequestBody
     ) -> RelayedResponse:
-        if upstream.status < 200:
-            raise UpstreamInvalid("The upstream switched protocols unasked.")
+        _check_answer(upstream)
         response = RelayedResponse(
             upstream.status,
             upstream.reason or "",
@@ -147,29 +168,32 @@ class HttpProxy:
         if exchange.closes:
             response.force_close()
         await response.prepare(exchange.request)
+        exchange.status = response.status
         content = upstream.content
         while True:
-            try:
+            with self._within_answer(exchange, body):
                 chunk = content.read_nowait()
-                if not chunk and not content.at_eof():
-                    # Nothing more for now: what there is goes out before waiting (RFC 9112 §6).
-                    response.send_head()
+            if not chunk and not content.at_eof():
+                # Nothing more for now: what there is goes out before waiting.
+                response.send_head()
+                with self._within_answer(exchange, body):
                     chunk = await content.readany()
-            except _UPSTREAM_FAULTS as error:
-                # The client must not take half an answer for a whole one (RFC 9112 §8).
-                self._note_abort(exchange, body, error)
-                _abort(exchange, "the upstream failed within its answer")
             if not chunk:
                 break
-            try:
-                async with asyncio.timeout(self._write_timeout_seconds):
-                    await response.write(chunk)
-            except TimeoutError:
-                exchange.outcome = "client_stalled"
-                _abort(exchange, "the client left the answer unread")
+            await response.write(chunk)
         await response.write_eof()
         exchange.outcome = "proxied"
         return response
+
+    @contextmanager
+    def _within_answer(self, exchange: Exchange, body: RequestBody) -> Iterator[None]:
+        """Cut the client off when the upstream fails: half an answer isn't one (RFC 9112 §8)."""
+        try:
+            yield
+        except _UPSTREAM_FAULTS as error:
+            self._note_abort(exchange, body, error)
+            cut_off(exchange.request)
+            raise ConnectionResetError("the upstream failed within its answer") from None
 
     def _note_abort(self, exchange: Exchange, body: RequestBody, error: Exception) -> None:
         if body.fault is not None:  # it was the client's own content that broke off
@@ -182,11 +206,14 @@ class HttpProxy:
         )
 
 
-def _abort(exchange: Exchange, why: str) -> NoReturn:
-    """Cut the client's connection off, so that nobody takes what was sent for the whole."""
-    if exchange.request.transport is not None:
-        exchange.request.transport.abort()
-    raise ConnectionResetError(why) from None
+def _check_answer(upstream: ClientResponse) -> None:
+    """Raise ``UpstreamInvalid`` for an answer that wouldn't mean the same to the client."""
+    if upstream.status < 200:
+        raise UpstreamInvalid("The upstream switched protocols unasked.")
+    codings = [coding.lower() for coding in upstream.headers.getall(hdrs.TRANSFER_ENCODING, ())]
+    if upstream.version not in {HttpVersion10, HttpVersion11} or codings not in ([], ["chunked"]):
+        # Codings end here (RFC 9112 §6.1), and chunked is the only one that is undone.
+        raise UpstreamInvalid("The upstream's answer can not be passed on.")
 
 
 def _content_length(upstream: ClientResponse) -> int | None:

@@ -10,10 +10,11 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from gateway.bearer import authorize, credentials
 from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError
-from gateway.exchange import Exchange, RelayedResponse, error_response
+from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
+from gateway.proxy.server import how_client_left
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import inspect_request
 from gateway.routes import Route, Routes, parse_target
@@ -79,11 +80,13 @@ class Pipeline:
         try:
             response = await self._answer_or_refuse(exchange)
             exchange.status = response.status
+            if exchange.closes:
+                response.force_close()
             await response.prepare(request)
             await response.write_eof()
         except BaseException:
             # The client went away: its connection broke, or aiohttp cancelled this task for it.
-            exchange.outcome = exchange.outcome or "client_gone"
+            exchange.outcome = exchange.outcome or how_client_left(request)
             exchange.status = exchange.status or 499
             raise
         else:
@@ -119,6 +122,7 @@ class Pipeline:
             if exchange.request.writer.output_size:
                 # Part of an answer is out: it must not look whole.
                 exchange.outcome = "server_error"
+                cut_off(exchange.request)
                 raise ConnectionResetError("internal error within an answer") from None
             fault = GatewayError("Internal error.")
             fault.close = True
@@ -181,9 +185,7 @@ class Pipeline:
             log.info("exchange cut off: its token is no longer good", route=route.name)
             if _is_websocket(exchange) and await self._websocket.end(exchange):
                 return
-            if exchange.request.transport is not None:
-                # Nobody takes a part for the whole; the task that forwards is cancelled by it.
-                exchange.request.transport.abort()
+            cut_off(exchange.request)  # which cancels the task that forwards
 
         async with Revalidation(self._revalidate_seconds, check=check, end=end):
             return await self._forward(exchange, route, facts)
@@ -205,7 +207,7 @@ class Pipeline:
             peer=request.remote,
             scheme="https" if request.secure else "http",
             wall_at=self._clock.wall(),
-            closes=self.draining,
+            stopping=lambda: self.draining,
         )
 
     def _log_access(self, exchange: Exchange, seconds: float) -> None:

@@ -2,20 +2,22 @@
 
 A subclass of aiohttp's server and of its connection protocol, because aiohttp has no time-out
 for a header section and shows the bytes of a malformed request in its answer and its log.
+Long, because its protocol is one class, and so is what mends it.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
-from importlib import import_module
 from typing import Any
 
 import structlog
-from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import client_proto, web, web_protocol
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, TooManyConnections
+from gateway.exchange import cut_off, error_parts, reason_phrase
 from gateway.metrics import Metrics
 from gateway.settings import Limits
 
@@ -32,10 +34,14 @@ def require_c_parser() -> None:
 
     Its fallback in Python has had request smuggling faults (CVE-2023-37276, CVE-2023-47627).
     """
-    try:
-        import_module("aiohttp._http_parser")
-    except ImportError:
-        raise RuntimeError("aiohttp's C parser is missing; install aiohttp from a wheel") from None
+    # Those in use: AIOHTTP_NO_EXTENSIONS in the environment turns to the fallback, too.
+    parsers = (vars(web_protocol)["HttpRequestParser"], vars(client_proto)["HttpResponseParser"])
+    for parser in parsers:
+        if parser.__module__ != "aiohttp._http_parser":
+            raise RuntimeError(
+                "aiohttp's C parser is not in use; install aiohttp from a wheel, and don't set "
+                "AIOHTTP_NO_EXTENSIONS"
+            )
 
 
 class GatewayServer(web.Server):
@@ -68,6 +74,7 @@ class GatewayServer(web.Server):
         """Hold connections to these limits; those already open keep some of their old ones."""
         self.max_connections = limits.connections
         self.header_timeout_seconds = limits.header_timeout.total_seconds()
+        self.write_timeout_seconds = limits.write_timeout.total_seconds()
         self._kwargs |= {
             "keepalive_timeout": limits.idle_timeout.total_seconds(),
             "max_line_size": limits.headers,
@@ -88,33 +95,44 @@ class GatewayServer(web.Server):
 class GatewayConnection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_counted", "_header_deadline", "_server")
+    __slots__ = ("_counted", "_deadlines", "_server", "stalled")
 
     def __init__(
         self, server: GatewayServer, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
     ) -> None:
         super().__init__(server, loop=loop, **kwargs)
         self._server = server
-        self._header_deadline: asyncio.TimerHandle | None = None
+        self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._counted = False
+        self.stalled = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 and close it where there are too many."""
         assert isinstance(transport, asyncio.Transport)
         if self._server.open_connections >= self._server.max_connections:
-            transport.write(_bare_answer(TooManyConnections()))
+            error = TooManyConnections()
+            self._server.metrics.request_started()
+            self._server.metrics.request_ended("", error.outcome, 0.0)
+            transport.write(_bare_answer(error))
             transport.close()
             self._force_close = True  # whatever comes is not read
             self._manager = None  # and aiohttp has nothing to clean up
             return
         super().connection_made(transport)
+        # An answer is under way until the operating system has all of it: nobody closes, or ends
+        # the process, with a part of it in hand, and pause_writing tells of any that isn't taken.
+        # Over TLS asyncio compares with "at least" where it has "more than" elsewhere: with no
+        # limit at all it would pause for nothing, and for ever.
+        tls = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
         self._counted = True
         self._server.open_connections += 1
         self._server.metrics.connection_opened()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget the connection."""
-        self._stop_header_timer()
+        self._call_off("header")
+        self._call_off("write")
         if self._counted:
             self._server.open_connections -= 1
             self._server.metrics.connection_closed()
@@ -122,49 +140,107 @@ class GatewayConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a header section that began must end in time."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except Exception:  # noqa: BLE001 -- the parser's: some targets make yarl raise anything
+            self._add_error()
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            self._end_content()
         if self._awaits_header():
-            if data and self._header_deadline is None:
-                self._header_deadline = self._loop.call_later(
+            if data and "header" not in self._deadlines:
+                self._deadlines["header"] = self._loop.call_later(
                     self._server.header_timeout_seconds, self._header_late
                 )
         else:
-            self._stop_header_timer()
+            self._call_off("header")
+
+    def pause_writing(self) -> None:
+        """Give the client ``limits.write_timeout`` to take some of what waits for it."""
+        super().pause_writing()
+        self._watch_writing()
+
+    def resume_writing(self) -> None:
+        """The client took it."""
+        self._call_off("write")
+        super().resume_writing()
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
-        if self._awaits_header() and self._header_deadline is None:
-            self.close()
+        if self._awaits_header() and "header" not in self._deadlines:
+            self.force_close()
+
+    def _add_error(self) -> None:
+        # As aiohttp does for those errors of the parser that it expects.
+        error = _ErrInfo(status=400, exc=BadHttpMessage("malformed"), message="")
+        self._messages.append((error, EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _end_content(self) -> None:
+        # aiohttp queues a parser's error as the next request, and leaves whoever reads the content
+        # that was malformed waiting for its end.
+        contents = [content for _, content in self._messages]
+        if self._current_request is not None:
+            contents.append(self._current_request.content)
+        for content in contents:
+            if not content.is_eof():
+                content.set_exception(web.RequestPayloadError("malformed"))
+                content.feed_eof()
 
     def _awaits_header(self) -> bool:
         return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def _header_late(self) -> None:
-        self._header_deadline = None
+        del self._deadlines["header"]
         if self._awaits_header():
             self.force_close()
 
-    def _stop_header_timer(self) -> None:
-        if self._header_deadline is not None:
-            self._header_deadline.cancel()
-            self._header_deadline = None
+    def _call_off(self, what: str) -> None:
+        timer = self._deadlines.pop(what, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _watch_writing(self) -> None:
+        if self.transport is not None:
+            waiting = self.transport.get_write_buffer_size()
+            self._deadlines["write"] = self._loop.call_later(
+                self._server.write_timeout_seconds, self._write_late, waiting
+            )
+
+    def _write_late(self, waiting: int) -> None:
+        del self._deadlines["write"]
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size() < waiting:
+            self._watch_writing()  # slow, but not stalled
+        else:
+            self.stalled = True
+            self.transport.abort()
 
     def handle_error(
         self,
         request: web.BaseRequest,
-        status: int = 500,
+        status: int = 500,  # noqa: ARG002 -- aiohttp's; the exception says it better
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 -- aiohttp's; it quotes the request
     ) -> web.StreamResponse:
-        """Answer what isn't HTTP, repeating none of it."""
+        """Answer what isn't HTTP, repeating none of it.
+
+        Raises:
+            ConnectionResetError: an answer had begun, so that no other can follow.
+        """
         error: GatewayError
-        if isinstance(exc, LineTooLong):
-            error = HeadersTooLarge("The header section is too large.")
-        elif status == 400:
+        if isinstance(exc, HttpProcessingError):
             error = BadRequest("The request is malformed.")
+            if isinstance(exc, LineTooLong) or exc.message.startswith("Too many headers"):
+                error = HeadersTooLarge("The header section is too large.")
         else:
             error = GatewayError("Internal error.")
-            log.error("internal error", exc_info=exc)
+            if not isinstance(exc, ConnectionError):
+                log.error("internal error", exc_info=exc)
+            if isinstance(exc, ConnectionError) or request.writer.output_size:
+                cut_off(request)
+                raise ConnectionResetError("an answer was cut off") from None
         response = self._server.refuse(request, error)
         response.force_close()
         return response
@@ -174,9 +250,15 @@ class GatewayConnection(RequestHandler):
         log.error("connection failed", exc_info=kw.get("exc_info"))
 
 
+def how_client_left(request: web.BaseRequest) -> str:
+    """Return the outcome of a request whose client's connection has ended before its answer."""
+    connection = request.protocol
+    stalled = isinstance(connection, GatewayConnection) and connection.stalled
+    return "client_stalled" if stalled else "client_gone"
+
+
 def _bare_answer(error: GatewayError) -> bytes:
-    status = HTTPStatus(error.status)
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}"]
-    lines += [f"{name}: {value}" for name, value in error.headers]
-    lines += ["Cache-Control: no-store", "Content-Length: 0", "Connection: close"]
-    return "\r\n".join([*lines, "", ""]).encode()
+    fields, body = error_parts(error, secrets.token_hex(16).encode())
+    fields += [(b"Content-Length", b"%d" % len(body)), (b"Connection", b"close")]
+    line = f"HTTP/1.1 {error.status} {reason_phrase(error.status)}\r\n".encode()
+    return line + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + body

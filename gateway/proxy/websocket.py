@@ -1,10 +1,11 @@
 """A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455)."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import aiohttp
-from aiohttp import ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType, web
+from aiohttp import ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType, hdrs, web
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -35,7 +36,32 @@ Socket = ClientWebSocketResponse[bool] | web.WebSocketResponse[bool]
 
 
 class _ClientSocket(web.WebSocketResponse[bool]):
-    """The client's end: aiohttp's, but for the ``Server`` field that it adds."""
+    """The client's end: aiohttp's, but without the ``Server`` field that it adds.
+
+    ``subprotocol`` is the one to accept. aiohttp chooses by itself and logs what was offered where
+    nothing fits; but some offer their token there.
+    """
+
+    def __init__(self, offered: tuple[str, ...]) -> None:
+        super().__init__(
+            protocols=("", *offered),  # so that there always is one that fits
+            autoping=False,
+            autoclose=False,
+            max_msg_size=0,
+            compress=False,
+            decode_text=False,
+            timeout=_CLOSE_TIMEOUT_SECONDS,
+        )
+        self.subprotocol: str | None = None
+
+    def _handshake(
+        self, request: web.BaseRequest
+    ) -> tuple[CIMultiDict[str], str | None, int, bool]:
+        headers, _, compress, notakeover = super()._handshake(request)
+        headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL, None)
+        if self.subprotocol is not None:
+            headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = self.subprotocol
+        return headers, self.subprotocol, compress, notakeover
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
@@ -59,6 +85,7 @@ class WebSocketProxy:
         self._policy = policy
         self._open: set[Socket] = set()
         self._ends: dict[int, tuple[Socket, Socket]] = {}  # by the exchange's identity
+        self._closing = False
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
@@ -74,8 +101,9 @@ class WebSocketProxy:
         assert exchange.head is not None
         assert exchange.target is not None
         offered = _subprotocols(exchange)
+        client = _ClientSocket(offered)
         # The handshake is judged before the upstream hears of it.
-        if not web.WebSocketResponse(protocols=offered).can_prepare(exchange.request):
+        if not client.can_prepare(exchange.request):
             raise BadRequest("The WebSocket handshake is malformed.")
         fields = [
             field
@@ -107,28 +135,27 @@ class WebSocketProxy:
                     raise  # it accepted, but not as RFC 6455 §4.2.2 has it
                 return _declined(declined, exchange)
         try:
-            return await self._accept(exchange, upstream)
+            client.subprotocol = upstream.protocol
+            return await self._accept(exchange, client, upstream)
         finally:
-            await upstream.close(code=_GOING_AWAY)
+            await _close(upstream, _GOING_AWAY)
 
     async def _accept(
-        self, exchange: Exchange, upstream: ClientWebSocketResponse[bool]
+        self,
+        exchange: Exchange,
+        client: _ClientSocket,
+        upstream: ClientWebSocketResponse[bool],
     ) -> web.StreamResponse:
-        client = _ClientSocket(
-            protocols=(upstream.protocol,) if upstream.protocol else (),
-            autoping=False,
-            autoclose=False,
-            max_msg_size=0,
-            compress=False,
-            decode_text=False,
-            timeout=_CLOSE_TIMEOUT_SECONDS,
-        )
         client.headers["X-Request-ID"] = exchange.request_id.decode("ascii")
         await client.prepare(exchange.request)
+        exchange.status = client.status
         self._open |= {client, upstream}
         self._ends[id(exchange)] = (client, upstream)
         try:
-            await _relay(client, upstream)
+            if self._closing:  # it came too late to be told with the others
+                await self.close()
+            else:
+                await _relay(client, upstream)
         finally:
             self._open -= {client, upstream}
             del self._ends[id(exchange)]
@@ -139,14 +166,15 @@ class WebSocketProxy:
         """Close a WebSocket whose token is no longer good; return whether it was open."""
         ends = self._ends.get(id(exchange), ())
         await asyncio.gather(
-            *(socket.close(code=_POLICY_VIOLATION) for socket in ends), return_exceptions=True
+            *(_close(socket, _POLICY_VIOLATION) for socket in ends), return_exceptions=True
         )
         return bool(ends)
 
     async def close(self) -> None:
-        """Tell both ends of every open WebSocket that the gateway is going away."""
+        """Tell both ends of every WebSocket that the gateway is going away; none stays open."""
+        self._closing = True
         await asyncio.gather(
-            *(socket.close(code=_GOING_AWAY) for socket in tuple(self._open)),
+            *(_close(socket, _GOING_AWAY) for socket in tuple(self._open)),
             return_exceptions=True,
         )
 
@@ -195,8 +223,8 @@ async def _relay(client: Socket, upstream: Socket) -> None:
     end = done.pop().result()
     other, lost = (upstream, _GOING_AWAY) if end.socket is client else (client, _BAD_GATEWAY)
     code = lost if end.code is None else _sendable(end.code)
-    await other.close(code=code, message=end.reason)
-    await end.socket.close(code=_sendable(other.close_code or code))
+    await _close(other, code, end.reason)
+    await _close(end.socket, code)  # echoes what it said itself (RFC 6455 §5.5.1)
 
 
 async def _pump(source: Socket, sink: Socket) -> _End:
@@ -211,6 +239,13 @@ async def _pump(source: Socket, sink: Socket) -> _End:
             return _End(source, message.data, (message.extra or "").encode())
         else:
             return _End(source)
+
+
+async def _close(socket: Socket, code: int, reason: bytes = b"") -> None:
+    """Close an end; one that talks on and on is cut off, though it never falls silent."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
+            await socket.close(code=code, message=reason)
 
 
 def _sendable(code: int) -> int:

@@ -41,6 +41,7 @@ class Settings(Section):
             *self._routes_clash(),
             *self._windows_widen(),
             *self._refresh_is_recorded(),
+            *self._apart(),
         ]
         if faults:
             raise Conflict(*faults)
@@ -84,3 +85,9 @@ class Settings(Section):
         if self.revocation.revoke_on_refresh and not self.key_manager.record_tokens:
             needed = "allowed only where key_manager.record_tokens is true"
             yield ("revocation", "revoke_on_refresh"), needed
+
+    def _apart(self) -> Iterator[tuple[Place, str]]:
+        in_memory = self.store.url.get_secret_value() == "memory://"
+        if in_memory and self.listen.workers > 1:
+            what = "1 is allowed where store.url is memory://, which is one process's own"
+            yield ("listen", "workers"), what

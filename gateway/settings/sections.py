@@ -29,6 +29,7 @@ from gateway.settings.types import (
     Size,
     StoreUrl,
     UrlPath,
+    Workers,
 )
 
 
@@ -59,6 +60,11 @@ class Listen(Section):
     tls_certificate: Filename | None = Field(None, description="PEM file: certificate and chain.")
     tls_key: Filename | None = Field(None, description="PEM file: private key.")
     backlog: Count = Field(1024, description="Connections that may wait to be accepted.")
+    workers: Workers = Field(
+        1,
+        description="Processes that serve the ports. Caches, connections and limits are each "
+        "one's own.",
+    )
     drain_grace: Duration = Field(
         _seconds(5),
         description="After SIGTERM, how long to go on accepting while readiness fails.",

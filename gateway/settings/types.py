@@ -121,11 +121,13 @@ def _positive(value: timedelta) -> timedelta:
 
 
 def _absolute_path(value: str) -> str:
-    # The path policy (headers.py) refuses such paths in requests, so no route could match one.
+    # The path policy (routes.py) refuses such paths in requests, so no route could match one.
     if not value.startswith("/") or re.search(
-        r"[\x00-\x20?#%\\\x7f-\U0010ffff]|//|/\.{1,2}(/|$)", value
+        r"[\x00-\x20?#%;\\\x7f-\U0010ffff]|//|/\.{1,2}(/|$)", value
     ):
-        raise ValueError('a path such as "/orders" is allowed, without "..", "//", "%", "?" or "#"')
+        raise ValueError(
+            'a path such as "/orders" is allowed, without "..", "//", "%", ";", "?" or "#"'
+        )
     return value
 
 
@@ -191,6 +193,7 @@ Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, 
 HeaderSize = Annotated[Size, AfterValidator(_at_least(1024))]
 Port = Annotated[int, BeforeValidator(_whole_number(0, 65535, "a port number"))]
 Count = Annotated[int, BeforeValidator(_whole_number(1, _MOST, "a whole number"))]
+Workers = Annotated[int, BeforeValidator(_whole_number(1, 256, "a whole number"))]
 Flag = StrictBool
 Filename = Annotated[Path, BeforeValidator(_file)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
+from held_backend import HeldBackend
 from processes import GATEWAY, serving
 from pytest_aiohttp.plugin import AiohttpServer
 from redis_server import free_port
@@ -19,36 +19,14 @@ from gateway.tokens import token_key
 Configure = Callable[..., Path]
 
 
-class Backend:
-    """Answers at once under ``/fast``, and under ``/slow`` when the test lets it."""
-
-    def __init__(self) -> None:
-        self.reached = asyncio.Event()
-        self.released = asyncio.Event()
-        self.url = ""
-
-    async def slow(self, _request: web.Request) -> web.Response:
-        self.reached.set()
-        await self.released.wait()
-        return web.Response(text="at last")
-
-    async def fast(self, _request: web.Request) -> web.Response:
-        return web.Response(text="at once")
-
-
 @pytest.fixture
-async def backend(aiohttp_server: AiohttpServer) -> Backend:
+async def backend(aiohttp_server: AiohttpServer) -> HeldBackend:
     """A backend whose slow answers a test holds back."""
-    backend = Backend()
-    app = web.Application()
-    app.router.add_get("/slow", backend.slow)
-    app.router.add_get("/{path:.*}", backend.fast)
-    backend.url = str((await aiohttp_server(app)).make_url("")).rstrip("/")
-    return backend
+    return await HeldBackend().start(aiohttp_server)
 
 
 @pytest.fixture
-def configure(tmp_path: Path, redis_url: str, backend: Backend) -> Configure:
+def configure(tmp_path: Path, redis_url: str, backend: HeldBackend) -> Configure:
     """Write a settings file; ``more`` goes before the routes."""
 
     def configure(*, more: str = "", routes: str = "", grace: str = "0s") -> Path:
@@ -83,7 +61,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def test_sigterm_lets_requests_under_way_finish(
-    configure: Configure, backend: Backend, session: aiohttp.ClientSession
+    configure: Configure, backend: HeldBackend, session: aiohttp.ClientSession
 ) -> None:
     """Readiness fails, what is under way is answered, then the process ends with 0."""
     async with serving(configure()) as gateway:
@@ -113,7 +91,7 @@ async def test_accepting_goes_on_for_the_grace_period(
 
 
 async def test_a_second_signal_stops_at_once(
-    configure: Configure, backend: Backend, session: aiohttp.ClientSession
+    configure: Configure, backend: HeldBackend, session: aiohttp.ClientSession
 ) -> None:
     """Whoever asks twice doesn't wait for requests under way; that is no clean end."""
     async with serving(configure(grace="1m")) as gateway:
@@ -135,7 +113,7 @@ async def test_sigint_drains_without_grace(configure: Configure) -> None:
 
 
 async def test_sighup_reloads_and_keeps_the_old_when_the_new_are_bad(
-    configure: Configure, backend: Backend, session: aiohttp.ClientSession
+    configure: Configure, backend: HeldBackend, session: aiohttp.ClientSession
 ) -> None:
     """New routes serve without a restart; bad settings are logged and change nothing."""
     async with serving(configure()) as gateway:
@@ -158,7 +136,7 @@ async def test_sighup_reloads_and_keeps_the_old_when_the_new_are_bad(
 
 
 async def test_no_token_reaches_the_log(
-    configure: Configure, backend: Backend, session: aiohttp.ClientSession, redis_url: str
+    configure: Configure, backend: HeldBackend, session: aiohttp.ClientSession, redis_url: str
 ) -> None:
     """Good, unknown, malformed or in the wrong place: no token stands in any line of the log."""
     route = f'[[routes]]\npath = "/orders"\nupstream = "{backend.url}"'

@@ -81,6 +81,14 @@ class Scenario:
         """Play the scenario."""
         return _Play(self).record()
 
+    def draws(self) -> list[float]:
+        """Return as many true windows as there would be, without playing."""
+        random = Random(self.seed)
+        return [
+            max(self.window(random) for _ in range(self.workers))
+            for _ in range(self.tokens * self.targets)
+        ]
+
     def truth(self) -> list[float]:
         """Return each window's true length, in the order of tokens, then of targets."""
         play = _Play(self)

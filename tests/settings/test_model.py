@@ -15,6 +15,8 @@ HERE = {"upstream": "http://h"}
     [
         ({"listen": {"port": 9090}}, "admin.port"),
         ({"listen": {"port": 1, "host": "0.0.0.0"}, "admin": {"port": 1}}, "admin.port"),
+        ({"listen": {"workers": 2}, "store": {"url": "memory://"}}, "listen.workers"),
+        ({"listen": {"workers": 257}}, "listen.workers"),
         ({"routes": [{"path": "/a"}, {"path": "/a/"}]}, "routes.1.path"),
         ({"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a"}]}, "routes.1.path"),
         ({"routes": [{"path": "/a", "name": "n"}, {"path": "/b", "name": "n"}]}, "routes.1.name"),
@@ -27,7 +29,7 @@ HERE = {"upstream": "http://h"}
     ],
 )
 def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said: str) -> None:
-    """One port twice, one path or name twice, a route that widens the window."""
+    """One port, path or name twice, one memory for several, a route that widens the window."""
     values["routes"] = [route | HERE for route in values.get("routes", [])]
     with pytest.raises(ValidationError, match=said):
         Settings.model_validate(values)
@@ -40,6 +42,8 @@ def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said:
         {"listen": {"port": 1, "host": "192.0.2.1"}, "admin": {"port": 1}},
         {"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a", "methods": ["PUT"]}]},
         {"routes": [{"path": "/a", "max_age": "15m"}]},
+        {"listen": {"workers": 1}, "store": {"url": "memory://"}},
+        {"listen": {"workers": 256}},
         {"cache": {"max_age": "0s", "negative_max_age": "0s"}},
         {"routes": [{"path": "/token"}]},
     ],

@@ -85,7 +85,7 @@ def test_a_size_has_a_binary_unit(value: object) -> None:
         (
             types.UrlPath,
             ["/", "/orders", "/a/b/", "/a.b/..c"],
-            ["", "orders", "/a/../b", "/.", "/a//b", "/%61", "/a?b", "/a#b", "/a b", "/a\\b", "/ä"],
+            ["", "orders", "/a/../b", "/.", "/a//b", *(f"/a{mark}b" for mark in "?#; \\ä"), "/%61"],
         ),
         (types.Method, ["GET", "M-SEARCH"], ["get", "CONNECT", "TRACE", "", "GET POST"]),
         (types.ScopeToken, ["read", "a:b/c"], ["", "read write", 'a"b', "a\\b", "ä"]),

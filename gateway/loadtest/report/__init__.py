@@ -1,11 +1,5 @@
-"""Reports of one or several runs: for the terminal, as a page, a picture, and for machines.
+"""Reports of one or several runs, each from analyses and, if there are, the verdicts on them.
 
-All take analyses, and optionally the verdicts on them in the same order.
+``summary.render_terminal``, ``page.render_html``, ``picture.render_png`` and
+``document.render_json``; they're imported one by one, as matplotlib takes a second.
 """
-
-from gateway.loadtest.report.document import render_json
-from gateway.loadtest.report.page import render_html
-from gateway.loadtest.report.picture import render_png
-from gateway.loadtest.report.summary import render_terminal
-
-__all__ = ["render_html", "render_json", "render_png", "render_terminal"]

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from gateway.loadtest.figures import Analysis
 from gateway.loadtest.outcomes import Floats, Integers
 from gateway.loadtest.report import palette
-from gateway.loadtest.report.style import draw_promises, furthest, unit_of
+from gateway.loadtest.report.style import draw_promises, furthest, legible, unit_of
 from gateway.loadtest.survival import Curve
 from gateway.loadtest.words import bound
 
@@ -61,7 +61,7 @@ def draw_distribution(axes: Axes, analyses: Sequence[Analysis], names: Sequence[
             color=colour,
             linewidth=2,
             linestyle=palette.DASHES[index % len(palette.DASHES)] if many else "-",
-            label=name if many else "refused by then (measured)",
+            label=legible(name) if many else "refused by then (measured)",
         )
     draw_promises(axes, analyses, end, factor, theory=True)
     axes.set_xlim(0, end * factor)
@@ -86,9 +86,11 @@ def _grid(curves: Sequence[Curve], end: float) -> Floats:
 def histogram(analysis: Analysis, end: float) -> tuple[Floats, Integers]:
     """Count the windows by their middles: the edges of the bins in seconds, and the counts.
 
-    The bins have a round width: some thirty in all, and none much finer than the probes see.
+    The bins have a round width: up to thirty, fewer for few windows, and none much finer than
+    the probes see.
     """
-    least = max(end / 32, analysis.resolution.typical / 2)
+    bins = min(30, max(8, len(analysis.windows) // 6))
+    least = max(end / bins, analysis.resolution.typical / 2)
     power = 10.0 ** np.floor(np.log10(least))
     width = next(power * digit for digit in (1, 2, 2.5, 5, 10) if power * digit >= least)
     edges = np.arange(0, end + width, width)
@@ -175,7 +177,7 @@ def draw_latency(axes: Axes, analyses: Sequence[Analysis], names: Sequence[str])
                 linestyle=dash,
                 linewidth=width,
                 marker="o" if len(x) == 1 else None,
-                label=f"{name}, {label}" if many else label,
+                label=f"{legible(name)}, {label}" if many else label,
             )
     axes.set_ylim(0, highest * factor * 1.12)
     axes.set_xlim(left=0)

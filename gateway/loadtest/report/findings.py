@@ -41,13 +41,17 @@ def headline(analysis: Analysis) -> str:
     half, most = ends.percentile(0.5), ends.percentile(0.99)
     if half is None or most is None:
         return "No revocation window was measured."
+    if not ends.censored and not analysis.since_sent.lower.longest:
+        return (
+            "No token was seen accepted after its revocation was sent; "
+            f"all were refused within {duration(ends.longest)}."
+        )
     if not half.known:
         return f"Most revoked tokens were still accepted after {duration(half.seconds)}."
     first = f"Half of the revoked tokens were refused within {duration(half.seconds)}"
     if not most.known:
-        return (
-            f"{first}; {count_of(ends.censored, 'window')} of {ends.windows:,} never seen to end."
-        )
+        windows = count_of(ends.windows, "window")
+        return f"{first}; no end was seen of {ends.censored:,} of {windows}."
     last = (
         "the longest window may be longer"
         if ends.censored

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gateway.loadtest.figures import Analysis, percentiles
 from gateway.loadtest.report import palette
 from gateway.loadtest.report.charts import draw_distribution
-from gateway.loadtest.report.findings import Tone, findings
+from gateway.loadtest.report.findings import Tone, findings, headline
 from gateway.loadtest.report.names import run_names
 from gateway.loadtest.report.style import furthest, styled
 from gateway.loadtest.report.timeline import draw_timeline, timeline_legend
@@ -39,8 +39,11 @@ def render_png(analyses: Sequence[Analysis], verdicts: Sequence[Verdict] = ()) -
             _head(figure, analyses[0], verdicts[0] if verdicts else None)
         else:
             _heads(figure, analyses, names)
-        _distribution(figure, analyses, names)
-        _timelines(figure, analyses, names)
+        if any(analysis.windows for analysis in analyses):
+            _distribution(figure, analyses, names)
+            _timelines(figure, analyses, names)
+        else:
+            figure.text(_LEFT, 0.5, headline(analyses[0]), fontsize=14)
         stream = BytesIO()
         figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
@@ -50,7 +53,7 @@ def _head(figure: Figure, analysis: Analysis, verdict: Verdict | None) -> None:
     figure.text(_LEFT, 0.022, _about(analysis), fontsize=9, color=palette.MUTED, va="center")
     found = percentiles(analysis.since_sent.upper)
     texts = [percentile(found[name], longest=name == "max") for name in ("p50", "p99", "max")]
-    size = 24 if max(map(len, texts)) < 8 else 19
+    size = 24 if max(map(len, texts)) < 7 else 20
     labels = ("half refused by", "99 % refused by", "longest window")
     for index, (text, label) in enumerate(zip(texts, labels, strict=True)):
         x = _LEFT + 0.135 * index

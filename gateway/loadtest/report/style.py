@@ -28,7 +28,10 @@ STYLE: Any = {
     "figure.facecolor": palette.SURFACE,
     "grid.color": palette.GRID,
     "grid.linewidth": 0.8,
-    "legend.frameon": False,
+    "legend.frameon": True,
+    "legend.edgecolor": "none",
+    "legend.facecolor": palette.SURFACE,
+    "legend.framealpha": 0.85,
     "legend.fontsize": 9,
     "xtick.color": palette.MUTED,
     "ytick.color": palette.MUTED,
@@ -55,6 +58,11 @@ def unit_of(seconds: float) -> tuple[float, str]:
     if seconds < 1:
         return 1e3, "ms"
     return (1.0, "s") if seconds < 300 else (1 / 60, "min")
+
+
+def legible(name: str) -> str:
+    """Return a run's name as a label: matplotlib leaves out those that begin with ``_``."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def furthest(analyses: Sequence[Analysis]) -> float:

@@ -81,9 +81,10 @@ def draw_timeline(axes: Axes, analysis: Analysis, *, lines: int, end: float | No
     before, stale, unsure = [], [], []
     for row, window in enumerate(windows):
         accepted_from = max(start, window.first_accepted - window.revoke_sent)
-        last = window.since_sent.lower
-        before.append((row, accepted_from, min(0.0, window.last_accepted - window.revoke_sent)))
-        stale.append((row, 0.0, last))
+        last = max(start, window.last_accepted - window.revoke_sent)
+        before.append((row, accepted_from, min(0.0, last)))
+        if last > 0:
+            stale.append((row, 0.0, last))
         if (upper := window.since_sent.upper) is not None:
             unsure.append((row, last, upper))
     draw(before, palette.BEFORE, thick * 0.6)
@@ -129,10 +130,10 @@ def _mark(axes: Axes, windows: Sequence[Window], factor: float, size: float) -> 
 
 def timeline_legend(axes: Axes, windows: Sequence[Window], *, columns: int = 3) -> Legend:
     """Draw the legend of a timeline of these windows, below it: only what is to be seen."""
-    handles = [
-        Line2D([], [], color=palette.BEFORE, linewidth=2.4, label="accepted before"),
-        Line2D([], [], color=palette.STALE, linewidth=4, label="accepted although revoked"),
-    ]
+    handles = [Line2D([], [], color=palette.BEFORE, linewidth=2.4, label="accepted before")]
+    if any(window.since_sent.lower for window in windows):
+        stale = Line2D([], [], color=palette.STALE, linewidth=4, label="accepted although revoked")
+        handles.append(stale)
     handles += [
         Line2D([], [], linestyle="none", markersize=5, **mark.look())
         for mark in _MARKS

@@ -1,0 +1,106 @@
+"""A real gateway on free ports, and what it counts and logs."""
+
+import asyncio
+import logging
+import sys
+import traceback
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.app import Gateway
+from gateway.clock import Clock
+from gateway.settings import Settings
+from gateway.tokens import token_key
+
+
+def settings_for(upstream: str, **sections: Any) -> Settings:
+    """Return settings: free ports, a store in memory, "/" for the token, "/public" for all."""
+    given: dict[str, Any] = {
+        "listen": {"port": 0},
+        "admin": {"port": 0},
+        "store": {"url": "memory://"},
+        "routes": [
+            {"path": "/", "upstream": upstream, "scopes": ["read"]},
+            {"path": "/public", "upstream": upstream, "public": True},
+        ],
+    }
+    for name, section in sections.items():
+        given[name] = given.get(name, {}) | section if isinstance(section, dict) else section
+    return Settings.model_validate(given)
+
+
+@asynccontextmanager
+async def running(
+    upstream: str, *, clock: Clock | None = None, **sections: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway before an upstream, with the token "good" in its store."""
+    async with Gateway(settings_for(upstream, **sections), clock=clock) as gateway:
+        await seed(gateway)
+        yield gateway
+
+
+async def seed(gateway: Gateway, token: str = "good", **members: Any) -> None:
+    """Put a token into the gateway's store."""
+    document = {"active": True, "client_id": "app", "sub": "alice", "scope": "read write"}
+    await gateway.store.put(token_key(token), document | members, expires_in_seconds=600)
+
+
+def samples(gateway: Gateway, name: str) -> list[Any]:
+    """Return the samples of a metric, as a scraper reads them."""
+    families = text_string_to_metric_families(gateway.metrics.render().decode())
+    return [sample for family in families for sample in family.samples if sample.name == name]
+
+
+def count(gateway: Gateway, name: str) -> float:
+    """Return a metric's value, summed over its labels."""
+    return float(sum(sample.value for sample in samples(gateway, name)))
+
+
+def outcomes(gateway: Gateway) -> Counter[str]:
+    """Return how many requests ended with each outcome."""
+    counted: Counter[str] = Counter()
+    for sample in samples(gateway, "gateway_requests_total"):
+        counted[sample.labels["outcome"]] += int(sample.value)
+    return counted
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what has no event of its own: what a request leaves behind after its answer."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 -- see above
+            await asyncio.sleep(0)
+
+
+class LogText(logging.Handler):
+    """Everything that any logger said: unredacted, with arguments and tracebacks."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+        self.records: list[dict[str, Any]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name} {record.msg!r} {record.args!r}")
+        error: Any = record.exc_info
+        if isinstance(record.msg, dict):
+            self.records.append(record.msg)
+            error = record.msg.get("exc_info")
+        if error is True:
+            error = sys.exc_info()
+        if isinstance(error, tuple):
+            error = error[1]
+        if isinstance(error, BaseException):
+            self.lines += traceback.format_exception(error)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "\n".join(self.lines)
+
+    def named(self, event: str) -> list[dict[str, Any]]:
+        """Return the gateway's own records of this event."""
+        return [record for record in self.records if record.get("event") == event]

@@ -1,0 +1,183 @@
+"""The request line: what is served, and that the path judged is the path sent."""
+
+import pytest
+from backends import RecordingBackend
+from wire import connect, fetch, request
+
+from gateway.app import Gateway
+from proxy.gateways import outcomes, running
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "http://gateway.test/",
+        "https://other.test/secret",
+        "gateway.test:80",
+        "*",
+        "secret",
+        "?secret",
+    ],
+)
+async def test_only_the_origin_form_is_served(
+    gateway: Gateway, backend: RecordingBackend, target: str
+) -> None:
+    """Absolute-form, authority-form and others are refused (RFC 9112 §3.2)."""
+    answer = await fetch(gateway.url, request(target))
+    assert (answer.status, answer.error["error"]) == (400, "bad_request")
+    assert backend.seen == []
+
+
+@pytest.mark.parametrize(("method", "target"), [("CONNECT", "a.test:443"), ("TRACE", "/")])
+async def test_connect_and_trace_are_refused(
+    gateway: Gateway, backend: RecordingBackend, method: str, target: str
+) -> None:
+    """No tunnels, and nothing that shows header fields to scripts."""
+    answer = await fetch(gateway.url, request(target, method=method))
+    assert (answer.status, answer.values("Allow")) == (405, [b""])
+    assert backend.seen == []
+
+
+async def test_what_follows_a_refused_connect_is_a_request(
+    gateway: Gateway, backend: RecordingBackend
+) -> None:
+    """Nobody gets a tunnel: what comes next on the connection is judged like any request."""
+    async with connect(gateway.url) as client:
+        await client.send(request("a.test:443", method="CONNECT"), request("/", token=None))
+        statuses = [(await client.answer()).status for _ in range(2)]
+    assert statuses == [405, 401]
+    assert backend.seen == []
+
+
+async def test_options_asterisk_is_answered(gateway: Gateway, backend: RecordingBackend) -> None:
+    """It asks about the gateway as a whole, so the gateway says (RFC 9110 §9.3.7)."""
+    async with connect(gateway.url) as client:
+        for _ in range(2):
+            await client.send(request("*", method="OPTIONS", token=None))
+            answer = await client.answer()
+            assert (answer.status, answer.body) == (200, b"")
+            assert b"GET" in (answer.value("Allow") or b"")
+    assert outcomes(gateway) == {"answered": 2}
+    assert backend.seen == []
+
+
+async def test_options_of_a_path_goes_through(gateway: Gateway, backend: RecordingBackend) -> None:
+    """A CORS preflight on a public route is the backend's business."""
+    answer = await fetch(gateway.url, request("/public", method="OPTIONS", token=None))
+    assert (answer.status, backend.seen[0].method) == (200, "OPTIONS")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "PROPFIND", "REPORT"])
+async def test_methods_go_through(gateway: Gateway, backend: RecordingBackend, method: str) -> None:
+    """Every method of HTTP and its extensions that the parser knows."""
+    assert (await fetch(gateway.url, request("/", method=method))).status == 200
+    assert backend.seen[0].method == method
+
+
+DODGES = [
+    "/public/../orders",
+    "/public/..",
+    "/public/./orders",
+    "/public/..;/orders",
+    "/public/%2e%2e/orders",
+    "/public/%2E./orders",
+    "/public/..%2forders",
+    "/public%2F..%2Forders",
+    "/public/%5corders",
+    "/public\\..\\orders",
+    "/public#/../orders",
+    "//orders",
+    "/public//orders",
+    "/public/%00",
+    "/public/%252e%252e/orders",
+    "/public/%zz",
+    "/public/%2",
+    "/public/caf\u00e9",
+    "/public?a=caf\u00e9",
+    "/public?a#b",
+]
+
+
+@pytest.mark.parametrize("target", DODGES)
+async def test_paths_that_dodge_routes_are_refused(
+    gateway: Gateway, backend: RecordingBackend, target: str
+) -> None:
+    """What a backend could read as another path than the one judged never gets there."""
+    answer = await fetch(gateway.url, request(target))
+    assert (answer.status, answer.error["error"]) == (400, "bad_request")
+    assert backend.seen == []
+
+
+PATHS = [
+    "/",
+    "/a/b/",
+    "/a.b/..c/...",
+    "/a;v=1/b;w",
+    "/a%20b",
+    "/caf%C3%A9",
+    "/%c3%a9%C3%A9",
+    "/%7Euser/~user",
+    "/a+b",
+    "/a'b(c)!*,;:@&=$",
+    '/a"b<c>{d}|e^f`g',
+    "/[a]",
+    "/a?x=1&y=2",
+    "/a?x=%zz&%",
+    "/a?x=../%2e%2e//%00\\",
+    "/a?q=a?b?c",
+    "/a?x=1&x=2&&=;",
+    "/a?url=http://b/c%2Fd",
+    "/@other.test/",
+    "/:80",
+]
+
+
+@pytest.mark.parametrize("target", PATHS)
+async def test_paths_are_forwarded_byte_for_byte(
+    gateway: Gateway, backend: RecordingBackend, target: str
+) -> None:
+    """The path that was judged is the path that is sent, and the query goes with it."""
+    assert (await fetch(gateway.url, request(target))).status == 200
+    assert backend.seen[0].target == target
+
+
+async def test_routes_are_matched_with_encodings_undone(backend: RecordingBackend) -> None:
+    """``/%6frders`` is ``/orders`` to a backend, so it is to a route; it is sent as it came."""
+    routes = [
+        {"path": "/", "upstream": backend.url, "public": True},
+        {"path": "/orders", "upstream": backend.url, "scopes": ["admin"]},
+    ]
+    async with running(backend.url, routes=routes) as gateway:
+        answer = await fetch(gateway.url, request("/%6frders/1"))
+        assert (answer.status, answer.error["error"]) == (403, "insufficient_scope")
+        assert (await fetch(gateway.url, request("/%6frder/1"))).status == 200
+    assert [seen.target for seen in backend.seen] == ["/%6frder/1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "sent"),
+    [
+        ("/api", "/api/v1/a?b", "/base/v1/a?b"),
+        ("/api", "/api", "/base/"),
+        ("/api", "/%61pi/a%20b", "/base/a%20b"),
+        ("/api/v1", "/api/v1/x/", "/base/x/"),
+    ],
+)
+async def test_strip_prefix(backend: RecordingBackend, path: str, target: str, sent: str) -> None:
+    """The route's prefix goes, the upstream's base comes, and the rest stays as it is."""
+    upstream = backend.url + "/base"
+    routes = [{"path": path, "upstream": upstream, "strip_prefix": True, "public": True}]
+    async with running(backend.url, routes=routes) as gateway:
+        assert (await fetch(gateway.url, request(target))).status == 200
+    assert backend.seen[0].target == sent
+
+
+async def test_a_route_takes_its_methods_only(backend: RecordingBackend) -> None:
+    """405 with what it takes; HEAD comes with GET."""
+    routes = [{"path": "/a", "upstream": backend.url, "methods": ["GET", "PUT"], "public": True}]
+    async with running(backend.url, routes=routes) as gateway:
+        answer = await fetch(gateway.url, request("/a", method="POST"))
+        assert (answer.status, answer.value("Allow")) == (405, b"GET, HEAD, PUT")
+        assert (await fetch(gateway.url, request("/a", method="HEAD"), bodiless=True)).status == 200
+        assert (await fetch(gateway.url, request("/b"))).status == 404
+        assert outcomes(gateway) == {"method_not_allowed": 1, "proxied": 1, "no_route": 1}
