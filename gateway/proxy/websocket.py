@@ -1,4 +1,7 @@
-"""A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455)."""
+"""A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455).
+
+Long, because a WebSocket ends in many ways.
+"""
 
 import asyncio
 from contextlib import suppress
