@@ -1,6 +1,6 @@
 """The composition root: builds every object once, and owns the life of both ports.
 
-Long, because everything comes together here and nowhere else.
+Long, because it is where all parts meet.
 """
 
 import asyncio
@@ -61,7 +61,6 @@ class Gateway:
         self.revoked = RevokedTokens(
             max_age_seconds=widest_max_age(settings), clock=self._clock, metrics=self.metrics
         )
-        self._revocation = settings.revocation  # as it is in effect until a restart
         self._cache, self._negative_cache = self._build_caches()
         self.validator = Validator(
             self.store.get_many,
@@ -83,7 +82,7 @@ class Gateway:
         )
         self.feed = self._build_feed() if settings.revocation.feed else None
         self.metrics.watch_revoked(self.revoked.__len__)
-        self.metrics.promise(promised_bounds(settings, self._revocation))
+        self.metrics.promise(promised_bounds(settings))
         self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
         self._traffic: Traffic | None = None
         self._retired: set[asyncio.Task[None]] = set()
@@ -208,7 +207,7 @@ class Gateway:
         self._negative_cache.max_age_seconds = settings.cache.negative_max_age.total_seconds()
         self._recorder.revoke_on_refresh = settings.revocation.revoke_on_refresh
         self.revoked.set_max_age(widest_max_age(settings))
-        self.metrics.promise(promised_bounds(settings, self._revocation))
+        self.metrics.promise(promised_bounds(settings))
         self._server.apply(settings.limits)
         retired = asyncio.create_task(_close_when_idle(old))
         self._retired.add(retired)

@@ -185,9 +185,7 @@ class Pipeline:
             log.info("exchange cut off: its token is no longer good", route=route.name)
             if _is_websocket(exchange) and await self._websocket.end(exchange):
                 return
-            if exchange.request.transport is not None:
-                # Nobody takes a part for the whole; the task that forwards is cancelled by it.
-                exchange.request.transport.abort()
+            cut_off(exchange.request)  # which cancels the task that forwards
 
         async with Revalidation(self._revalidate_seconds, check=check, end=end):
             return await self._forward(exchange, route, facts)
