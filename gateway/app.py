@@ -240,7 +240,6 @@ class Gateway:
             clock=self._clock,
             started=self._clock.monotonic(),
             book=self.revoked,
-            revocation=self._revocation,
         )
         evictor = Evictor(self.validator)
         fleet = FleetEvictions(evictor)
