@@ -1,6 +1,6 @@
 """A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455).
 
-Long, because a WebSocket ends in many ways.
+Long, because both ends of a relay are closed together.
 """
 
 import asyncio
