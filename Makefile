@@ -10,7 +10,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test loadtest check format lock clean
+.PHONY: help demo serve test loadtest fleet check format lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to py
 
 loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in build/loadtest.
 	$(BIN)/python benchmarks/own_gateway.py build/loadtest
+
+fleet: $(VENV)/.dev ## Measure three gateways on one Redis, evicting and lapsing; in build/fleet.
+	$(BIN)/python benchmarks/fleet.py build/fleet
 
 check: $(VENV)/.dev ## Format, lint, types, import layers.
 	$(BIN)/ruff format --check .
