@@ -1,6 +1,6 @@
 """The composition root: builds every object once, and owns the life of both ports.
 
-Long, because it is where all parts meet.
+Long, because everything comes together here and nowhere else.
 """
 
 import asyncio
@@ -9,13 +9,16 @@ from typing import Self
 import structlog
 from aiohttp import web
 
+from gateway.admin.eviction import Evictor
 from gateway.admin.health import Health
+from gateway.admin.port import AdminPort
+from gateway.admin.view import GatewayView
 from gateway.bound import promised_bounds, widest_max_age
 from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
 from gateway.feed import RevocationFeed
-from gateway.listeners import Inherited, Listeners, authority
+from gateway.listeners import Inherited, Listeners
 from gateway.metrics import Metrics
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
@@ -84,9 +87,8 @@ class Gateway:
         self._server: GatewayServer | None = None
         self._listeners = Listeners()
         self._inherited = inherited
-        self._admin: web.AppRunner | None = None
+        self._admin = self._build_admin()
         self._sweeper: asyncio.Task[None] | None = None
-        self.admin_url = ""
 
     @property
     def url(self) -> str:
@@ -97,6 +99,11 @@ class Gateway:
     def tls_url(self) -> str | None:
         """Where clients connect with TLS."""
         return self._listeners.tls_url
+
+    @property
+    def admin_url(self) -> str:
+        """Where operators connect."""
+        return self._admin.url
 
     async def start(self) -> None:
         """Open both ports; ``url``, ``tls_url`` and ``admin_url`` say where.
@@ -111,7 +118,10 @@ class Gateway:
             self._server = self._build_server()
             sockets = self._inherited.sockets if self._inherited else None
             await self._listeners.open(self._server, self.settings, sockets)
-            await self._open_admin()
+            if self._inherited:
+                self._admin.add_to(self._inherited.admin, self.settings.admin)
+            else:
+                await self._admin.open(self.settings.admin)
         except BaseException:
             await self.stop()
             raise
@@ -136,8 +146,7 @@ class Gateway:
         await asyncio.gather(*self._retired, return_exceptions=True)
         if self._traffic is not None:
             await self._traffic.close()
-        if self._admin is not None:
-            await self._admin.cleanup()
+        await self._admin.close()
         await self.validator.close()
         await self._recorder.close()
         if self._owns_store:
@@ -219,6 +228,23 @@ class Gateway:
         self.metrics.watch_cache("negative", negative_cache.__len__, negative_cache.evictions)
         return cache, negative_cache
 
+    def _build_admin(self) -> AdminPort:
+        view = GatewayView(
+            current=lambda: self.settings,
+            metrics=self.metrics,
+            store=self.store,
+            clock=self._clock,
+            started=self._clock.monotonic(),
+            book=self.revoked,
+            revocation=self.settings.revocation,
+        )
+        return AdminPort(
+            view,
+            health=self._health,
+            evictor=Evictor(self.validator),
+            ping_store=self.store.ping,
+        )
+
     def _build_feed(self) -> RevocationFeed:
         settings = self.settings.revocation
         feed = RevocationFeed(
@@ -254,17 +280,6 @@ class Gateway:
     def _refuse(self, request: web.BaseRequest, error: GatewayError) -> web.StreamResponse:
         assert self._traffic is not None
         return self._traffic.pipeline.refuse(request, error)
-
-    async def _open_admin(self) -> None:
-        app = self._inherited.admin if self._inherited else web.Application()
-        self._health.add_to(app)
-        if self._inherited:
-            return
-        self._admin = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await self._admin.setup()
-        site = web.TCPSite(self._admin, self.settings.admin.host, self.settings.admin.port)
-        await site.start()
-        self.admin_url = f"http://{authority(self._admin.addresses[0])}"
 
     async def _sweep(self) -> None:
         while True:

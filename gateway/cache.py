@@ -158,6 +158,13 @@ class FactsCache:
         """Return the tokens that there are facts of, oldest first, lapsed ones among them."""
         return self._entries.in_order()
 
+    def peek(self, key: TokenKey) -> Facts | None:
+        """Return the facts of a token however old they are, which no request may rely on."""
+        entry = self._entries.get(key)
+        if entry is None or entry.generation != self._generation:
+            return None
+        return entry.facts
+
     def put(self, key: TokenKey, facts: Facts, *, validated: float) -> None:
         """Keep facts learned by a lookup that began at ``validated`` (monotonic seconds)."""
         expires = float("inf")

@@ -6,11 +6,11 @@ one list of them.
 """
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
@@ -130,6 +130,12 @@ class Metrics:
             buckets=_EXPOSURE_BUCKETS,
             registry=registry,
         )
+        self._beyond_bound = Counter(
+            "gateway_exposures_beyond_bound",
+            "Exposures longer than any route's bound: a promise that was broken.",
+            registry=registry,
+        )
+        self._longest_bound = float("inf")
         self._bound = Gauge(
             "gateway_revocation_bound_seconds",
             "The longest time for which a revoked token is accepted.",
@@ -197,6 +203,10 @@ class Metrics:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
 
+    def families(self) -> Iterable[Metric]:
+        """Return all metrics as they stand, for the gateway's own page."""
+        return self._registry.collect()
+
     def watch_cache(
         self,
         name: str,
@@ -217,6 +227,7 @@ class Metrics:
 
     def promise(self, bounds: Mapping[str, float]) -> None:
         """Show the bound in seconds of each route, and of no others."""
+        self._longest_bound = max(bounds.values(), default=0.0)
         self._bound.clear()
         for route, seconds in bounds.items():
             self._bound.labels(route).set(seconds)
@@ -228,6 +239,8 @@ class Metrics:
     def exposure(self, seconds: float) -> None:
         """The facts of a revoked token stopped serving, ``seconds`` after they last did."""
         self._exposure.observe(seconds)
+        if seconds > self._longest_bound:
+            self._beyond_bound.inc()
 
     def request_started(self) -> None:
         """A request's header section is here."""

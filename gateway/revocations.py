@@ -138,6 +138,10 @@ class RevokedTokens:
         self._max_age_seconds = seconds
         self._order_anew()
 
+    def lapses(self, token: RevokedToken) -> float:
+        """When the facts of a token stop serving (monotonic seconds)."""
+        return token.lapses(self._max_age_seconds)
+
     def lapses_at(self, token: RevokedToken) -> float:
         """When the facts of a token stop serving (epoch seconds)."""
         remaining = token.lapses(self._max_age_seconds) - self._clock.monotonic()

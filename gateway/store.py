@@ -61,6 +61,11 @@ class TokenStore:
         self._turns = asyncio.Semaphore(max_connections)
         self._reachable = True
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the last call was answered; true before the first."""
+        return self._reachable
+
     def name(self, key: TokenKey) -> str:
         """Return the Redis key of a token: the prefix and the digest in hexadecimal."""
         return self.key_prefix + key.hex()

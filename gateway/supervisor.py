@@ -15,6 +15,8 @@ import structlog
 from aiohttp import web
 
 from gateway.admin.fleet import FleetAdmin
+from gateway.admin.fleet_events import FleetEvents
+from gateway.admin.merging import combine_evictions, combine_states
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SettingsError
 from gateway.listeners import Sockets, authority, bind
@@ -46,7 +48,10 @@ class Supervisor:
         count = settings.listen.workers
         self._workers = [WorkerProcess(number + 1, command) for number in range(count)]
         self._sockets: list[Sockets] = []
-        self._admin = FleetAdmin(self._workers)
+        self._admin = FleetAdmin(
+            self._workers,
+            {("GET", "/api/state"): combine_states, ("POST", "/api/evict"): combine_evictions},
+        )
         self._ending = asyncio.Event()
         self._changed = asyncio.Event()
         self._failed = False
@@ -89,6 +94,7 @@ class Supervisor:
 
     async def _open_admin(self) -> tuple[web.AppRunner, str]:
         app = web.Application()
+        FleetEvents(self._admin, self._settings.admin).add_to(app)
         self._admin.add_to(app)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await runner.setup()

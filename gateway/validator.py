@@ -200,6 +200,30 @@ class Validator:
         self._cache.remove(key)
         self._negative_cache.remove(key)
 
+    def detach_all(self) -> None:
+        """Keep nothing of any lookup under way."""
+        self._lookups.detach_all()
+
+    def cached_keys(self) -> list[TokenKey]:
+        """Return the tokens of which anything is cached, good and bad, however old."""
+        return self._cache.keys() + self._negative_cache.keys()
+
+    def evict(self, key: TokenKey) -> bool:
+        """Drop all that is known of a token because an operator says so; tell if anything was."""
+        self._lookups.detach(key)
+        was_good = self._cache.remove(key, "operator")
+        return self._negative_cache.remove(key) or was_good
+
+    def evict_all(self) -> int:
+        """Drop all that is known; return of how many tokens anything was."""
+        count = len(self._cache) + len(self._negative_cache)
+        self.flush()
+        return count
+
+    def peek(self, key: TokenKey) -> Facts | None:
+        """Return what is cached of a token however old it is, which no request may rely on."""
+        return self._cache.peek(key) or self._negative_cache.peek(key)
+
     async def close(self) -> None:
         """Cancel the lookups under way."""
         await self._lookups.close()

@@ -161,13 +161,13 @@ def test_check_config_prints_the_settings_in_effect(config: Path) -> None:
 def test_each_flag_sets_its_setting(config: Path) -> None:
     """All of those that have a short form."""
     result = run(
-        "check-config", "--host", "h1", "--port", 1, "--admin-host", "h2", "--admin-port", 2,
+        "check-config", "--host", "h1", "--port", 1, "--admin-host", "::1", "--admin-port", 2,
         "--store", "redis://h3", "--log-level", "debug", "--log-format", "console",
         GATEWAY_CONFIG=str(config),
     )  # fmt: skip
     for line in (
         '[listen]\nhost = "h1"\nport = 1\n',
-        '[admin]\nhost = "h2"\nport = 2\n',
+        '[admin]\nhost = "::1"\nport = 2\n',
         '[store]\nurl = "redis://h3"\n',
         '[logging]\nlevel = "debug"\nformat = "console"\n',
     ):

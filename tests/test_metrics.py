@@ -90,6 +90,16 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
         },
     ),
     (
+        [("promise", {"a": 60.0, "b": 900.0}), ("exposure", 900.0), ("exposure", 901.0)],
+        {
+            ("gateway_exposures_beyond_bound_total",): 1,
+            ("gateway_exposure_seconds_count",): 2,
+            ("gateway_exposure_seconds_sum",): 1801,
+            ("gateway_revocation_bound_seconds", "a"): 60,
+            ("gateway_revocation_bound_seconds", "b"): 900,
+        },
+    ),
+    (
         [("promise", {"gone": 1.0}), ("promise", {"orders": 900.0})],
         {("gateway_revocation_bound_seconds", "orders"): 900},
     ),
@@ -142,7 +152,7 @@ def test_every_event_is_in_the_table() -> None:
     methods = {
         name for name, _ in inspect.getmembers(Metrics, inspect.isfunction) if name[0] != "_"
     }
-    assert methods - {"render"} == {method for acts, _ in CASES for method, *_ in acts}
+    assert methods - {"render", "families"} == {method for acts, _ in CASES for method, *_ in acts}
 
 
 def test_names_follow_the_conventions(busy: Metrics) -> None:

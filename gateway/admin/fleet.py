@@ -23,8 +23,15 @@ from gateway.metrics import Metrics
 _NO_STORE = {"Cache-Control": "no-store"}
 _PATIENCE = aiohttp.ClientTimeout(total=2)  # gateway healthcheck waits for 3 s
 _STREAMING = aiohttp.ClientTimeout(total=None, sock_connect=2)
-_FORWARDED = ("Accept", "Authorization", "Content-Type", "Host", "Last-Event-ID", "Origin")
-_RETURNED = ("Cache-Control", "Content-Security-Policy", "Content-Type", "WWW-Authenticate")
+_FORWARDED = (
+    *("Accept", "Authorization", "Content-Type", "Host", "If-None-Match", "Last-Event-ID"),
+    *("Origin", "Sec-Fetch-Site"),
+)
+_RETURNED = (
+    *("Cache-Control", "Content-Security-Policy", "Content-Type", "Cross-Origin-Opener-Policy"),
+    *("Cross-Origin-Resource-Policy", "ETag", "Referrer-Policy", "WWW-Authenticate"),
+    "X-Content-Type-Options",
+)
 
 
 @dataclass(frozen=True, slots=True)

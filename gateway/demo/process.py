@@ -16,6 +16,7 @@ from gateway.clock import SystemClock
 from gateway.demo import DemoOptions
 from gateway.demo.curls import reference_curls, walkthrough
 from gateway.demo.stack import (
+    ADMIN_TOKEN,
     CLIENT_ID,
     CLIENT_SECRET,
     PASSWORD,
@@ -64,7 +65,8 @@ def show_stack(console: Console, stack: Stack, options: DemoOptions) -> None:
     max_age = format_duration(timedelta(seconds=stack.max_age_seconds))
     rows = (
         ("gateway", f"{url} and {plain}"),
-        ("admin", f"{stack.admin_url}/metrics and /livez, /readyz"),
+        ("live page", f"{browsable(stack.admin_url)}/, where the window can be watched"),
+        ("admin", f"{stack.admin_url}/metrics, /livez, /readyz, /api/ (token {ADMIN_TOKEN})"),
         ("key manager", stack.key_manager_url),
         ("backend", f"{stack.backend_url}, which echoes"),
         ("store", mask_url(options.store)),
@@ -112,6 +114,8 @@ async def tell(stack: Stack, console: Console, ended: asyncio.Event) -> int:
     clock = SystemClock()
     title = f"The life of a token, by calls to {browsable(stack.tls_url)}"
     console.print(title, style="bold", markup=False, soft_wrap=True)
+    page = f"Watch the window meanwhile at {browsable(stack.admin_url)}/"
+    console.print(page, markup=False, soft_wrap=True)
     timeline = Timeline(console, clock)
     story = asyncio.create_task(play(stack, timeline, clock))
     interrupted = asyncio.create_task(ended.wait())

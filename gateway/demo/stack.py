@@ -37,6 +37,8 @@ USERNAME = "alice"
 PASSWORD = "wonderland"  # noqa: S105 -- as above
 SCOPES = ("read", "write")
 
+ADMIN_TOKEN = "demo-admin"  # noqa: S105 -- as above
+
 _LOOPBACK = "127.0.0.1"
 _UNKNOWN_YET = f"http://{_LOOPBACK}"
 _LEAST_TOKEN_SECONDS = 3600
@@ -119,6 +121,7 @@ def demo_settings(
         "listen.host": options.host,
         "listen.port": options.port,
         "admin.port": options.admin_port,
+        "admin.token": ADMIN_TOKEN,
         "key_manager.url": key_manager_url,
         # The key manager writes the token store itself.
         "key_manager.record_tokens": False,

@@ -4,8 +4,10 @@ Written on asyncio's protocols and httptools rather than on aiohttp's ClientSess
 started on uvloop where it is installed. Measured by ``benchmarks/generator.py`` on two cores,
 CPU time of the generator for one request to nginx at 5,000 planned a second: the whole load
 tester, plan and record included, 31 to 37 µs; an open loop over ClientSession on uvloop, nothing
-recorded, 77 to 126; Locust's FastHttpUser 119 to 142; wrk, which plans nothing, 7. On asyncio's
-own loop this client takes twice as long.
+recorded, 77 to 126; Locust's FastHttpUser 119 to 142; wrk, which plans nothing, 7. Planned to
+sent is 0.7 ms at the median (a plan is followed by the millisecond) and 1.5 ms at the 99th
+percentile, on a machine with little else to do. On asyncio's own loop the client takes twice as
+long.
 
 A pool never retries, never slows a plan down and never drops a request without a word: one
 that finds no free connection waits and is sent late, and one that has waited for as long as an
@@ -217,7 +219,13 @@ class Pool:
                 return connection
         return error
 
+    def _give_up_the_late(self, now: float) -> None:
+        while self._waiting and self._waiting[0].planned + self._timeout <= now:
+            self._done(self._waiting.popleft())
+
     def _use(self, connection: Connection) -> None:
+        if self._waiting:
+            self._give_up_the_late(self.clock())
         if self._waiting:
             connection.start(self._waiting.popleft())
         else:
@@ -235,8 +243,7 @@ class Pool:
 
     def _sweep(self) -> None:
         now = self.clock()
-        while self._waiting and self._waiting[0].planned + self._timeout <= now:
-            self._done(self._waiting.popleft())
+        self._give_up_the_late(now)
         for connection in list(self._connections):
             call = connection.call
             if call is not None and call.sent is not None and call.sent + self._timeout <= now:

@@ -3,6 +3,7 @@
 Everything a report says is derived from this file, at any later time. Its first row is the
 header; the last one, when the run ended in order, is the end. ``rows`` says what each means.
 The reader parses many lines at a time, and looks at single ones only to say which is wrong.
+Long, as it hands on the rows by name.
 """
 
 import json
@@ -78,7 +79,7 @@ class RecordWriter:
     """Writes rows to a text stream, about a second's worth at a time and always whole lines.
 
     What is buffered goes out with the first row that comes a second after the last flush, on
-    ``flush`` and on ``close``. The stream itself is closed by whoever opened it.
+    ``flush`` and on ``close``. Whoever opened the stream closes it.
     """
 
     def __init__(self, stream: TextIO, *, clock: Clock | None = None) -> None:
@@ -112,9 +113,8 @@ def load_record(path: Path | str, *, name: str | None = None) -> Record:
         OSError: the file can't be read.
         RecordError: it isn't a record of this version, or a line in it is wrong.
     """
-    path = Path(path)
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as stream:
-        return read_record(stream, name=path.stem if name is None else name)
+    with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as stream:
+        return read_record(stream, name=Path(path).stem if name is None else name)
 
 
 def read_record(lines: Iterable[str], *, name: str = "run") -> Record:
@@ -220,12 +220,12 @@ def _read_end(members: Mapping[str, Any]) -> End:
 
 
 def _read_unsent(members: Mapping[str, Any], _: int) -> Unsent:
-    return Unsent(
-        str(members["kind"]), members["token"], members.get("target"), float(members["planned"])
-    )
+    kind, token, planned = itemgetter("kind", "token", "planned")(members)
+    return Unsent(str(kind), token, members.get("target"), float(planned))
 
 
-def _reader(row: Callable[..., Exchange], names: Sequence[str]) -> Callable[..., Exchange]:
+def _reader(row: type[Exchange]) -> Callable[[Mapping[str, Any], int], Exchange]:
+    names = [field.name for field in fields(row)]
     values = itemgetter(*names)
     exchange = itemgetter("token", "planned", "sent", "finished", "status")
     targeted = "target" in names
@@ -247,9 +247,9 @@ def _reader(row: Callable[..., Exchange], names: Sequence[str]) -> Callable[...,
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], int], Any]] = {
-    "token": _reader(Issue, [field.name for field in fields(Issue)]),
-    "probe": _reader(Probe, [field.name for field in fields(Probe)]),
-    "revoke": _reader(Revoke, [field.name for field in fields(Revoke)]),
-    "background": _reader(Background, [field.name for field in fields(Background)]),
+    "token": _reader(Issue),
+    "probe": _reader(Probe),
+    "revoke": _reader(Revoke),
+    "background": _reader(Background),
     "unsent": _read_unsent,
 }

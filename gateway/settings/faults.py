@@ -21,6 +21,7 @@ _LONGEST = 100
 _ALLOWED = {
     "string_type": "a string is allowed",
     "string_too_short": "a string that isn't empty is allowed",
+    "too_short": "a string that isn't empty is allowed",  # a secret's
     "string_unicode": "Unicode text is allowed",
     "bool_type": "true or false is allowed",
     "tuple_type": "a list is allowed",

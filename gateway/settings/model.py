@@ -38,6 +38,7 @@ class Settings(Section):
     def _fit_together(self) -> "Settings":
         faults = [
             *self._ports_clash(),
+            *self._admin_is_open(),
             *self._routes_clash(),
             *self._windows_widen(),
             *self._refresh_is_recorded(),
@@ -53,6 +54,11 @@ class Settings(Section):
         taken = {self.listen.port, self.listen.tls_port} - {0}
         if self.admin.port in taken and (len(hosts) == 1 or everywhere):
             yield ("admin", "port"), "another port than those of listen is allowed"
+
+    def _admin_is_open(self) -> Iterator[tuple[Place, str]]:
+        # Not within the section: a health check reads that one without the secret.
+        if not self.admin.on_loopback and self.admin.token is None:
+            yield ("admin", "host"), "only a loopback address is allowed without admin.token"
 
     def _routes_clash(self) -> Iterator[tuple[Place, str]]:
         methods_by_path: dict[str, set[str]] = {}

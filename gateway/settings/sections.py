@@ -5,6 +5,7 @@ Long, because it is the one list of them.
 """
 
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -89,10 +90,34 @@ class Listen(Section):
 
 
 class Admin(Section):
-    """The second port: health and metrics. Keep it away from clients."""
+    """The second port: health, metrics, the admin API, the live page. Keep it away from clients."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. Beyond loopback, admin.token is needed.",
+    )
     port: Port = Field(9090, description="Port; 0 takes a free one.")
+    hosts: tuple[str, ...] = Field(
+        (),
+        description="Names and addresses under which the API and the page may be asked on "
+        "loopback, besides loopback's own and host: those of a reverse proxy before the port.",
+    )
+    token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="The bearer token of the admin API. Without it nothing can be evicted.",
+    )
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine reaches the port."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 class KeyManager(Section):

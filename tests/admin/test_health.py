@@ -85,6 +85,6 @@ async def test_metrics() -> None:
 async def test_the_ports_are_two() -> None:
     """Neither serves what is the other's."""
     async with recording() as backend, running(backend.url) as gateway:
-        assert (await asked(gateway.admin_url, "/"))[0] == 404
+        assert (await asked(gateway.admin_url, "/orders"))[0] == 404
         assert (await asked(gateway.url, "/metrics"))[0] == 401  # a path like any other
         assert (await asked(gateway.admin_url, "/livez", method="POST"))[0] == 405

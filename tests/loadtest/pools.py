@@ -37,7 +37,7 @@ async def open_pool(
     port: int,
     *,
     limit: int = 4,
-    timeout: float = 2.0,  # noqa: ASYNC109 (of the pool)
+    timeout: float = 10.0,  # noqa: ASYNC109 (of the pool)
     connections: int = 1,
     tls: ssl.SSLContext | None = None,
     **more: Any,

@@ -8,6 +8,7 @@ import pytest
 from gateway.loadtest.connection import kind_of
 from loadtest.fake_gateway import RawServer
 from loadtest.pools import open_pool, probe
+from loadtest.waiting import until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -44,6 +45,20 @@ async def test_bytes_that_nobody_asked_for() -> None:
         for count in (1, 2):
             pool.send(probe())
             await collected.wait_for(count)
+    assert [call.status for call in collected.calls] == [200, 200]
+    assert server.connections == 2
+
+
+async def test_bytes_while_nothing_is_asked() -> None:
+    """What comes on a resting connection ends it: it can't be taken for the next answer."""
+    server = RawServer([OK])
+    async with server.serving() as port, open_pool(port) as (pool, collected):
+        pool.send(probe())
+        await collected.wait_for(1)
+        server._writers[0].write(OK)
+        await until(lambda: not pool._resting)
+        pool.send(probe())
+        await collected.wait_for(2)
     assert [call.status for call in collected.calls] == [200, 200]
     assert server.connections == 2
 

@@ -175,7 +175,7 @@ async def test_a_generator_that_stands_still_says_so() -> None:
         run.driver.interrupt()
         record = await playing
     lags = [probe.sent - probe.planned for probe in record.probes]
-    assert max(lags) > 0.3
+    assert 0.3 < max(lags) < 0.6
     # 4 tokens were due every 10 ms for the 1.5 s that no answer could be waited for any more.
     assert len([row for row in record.unsent if row.kind == "probe"]) >= 500
     last = run.shown.snapshots[-1]

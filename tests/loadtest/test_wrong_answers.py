@@ -58,7 +58,7 @@ def test_the_rate_is_of_all_probes_after_the_revocation() -> None:
 def test_a_refusal_is_false_when_it_ended_before_the_revocation(
     rows: list[tuple[int, float, int | None]], expected: int
 ) -> None:
-    """Surely false: ended before the sending. After a failed revocation nothing is sure."""
+    """Surely false is what ended before the sending; after a failed revocation nothing is sure."""
     found = false_refusals(probes(*rows), columns([]), REVOKED)
     assert found == FalseRefusals(before_revocation=expected, background=0)
 

@@ -113,6 +113,17 @@ ROUTE = '[[routes]]\npath = "/a"\nupstream = "http://h"\n'
             "admin.port = 9090 (default): another port than those of listen is allowed",
         ),
         (
+            'admin.host = "0.0.0.0"',
+            (
+                'admin.host = "0.0.0.0" (gateway.toml): only a loopback address is allowed '
+                "without admin.token"
+            ),
+        ),
+        (
+            'admin.token = ""',
+            'admin.token = "***" (gateway.toml): a string that isn\'t empty is allowed',
+        ),
+        (
             'listen.tls_key = "k"',
             (
                 'listen.tls_key = "k" (gateway.toml): allowed only together with '

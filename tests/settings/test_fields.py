@@ -50,7 +50,7 @@ def test_routes_are_json(text: str) -> None:
 
 
 def test_a_field_knows_its_variable_and_whether_it_is_secret() -> None:
-    """The secrets are the store's URL and password, and no others."""
+    """The secrets are the admin token, the store's URL and password, and no others."""
     assert FIELDS["cache.max_age"].variable == "GATEWAY_CACHE__MAX_AGE"
     secret: list[Any] = [name for name, field in FIELDS.items() if field.secret]
-    assert secret == ["store.url", "store.password"]
+    assert secret == ["admin.token", "store.url", "store.password"]

@@ -86,11 +86,11 @@ def test_comments_name_only_settings_that_exist() -> None:
 
 
 def test_the_demos_file_is_what_the_demo_serves() -> None:
-    """But for TLS, which needs the certificate that the demo makes, and how it logs."""
+    """But for the admin token, TLS, which needs the demo's own certificate, and how it logs."""
     served = demo_settings(
         DemoOptions(store="redis://127.0.0.1:6379/0"),
         backend_url="http://127.0.0.1:9000",
         key_manager_url="http://127.0.0.1:9763",
     )
     written = load_settings(CONFIG / "demo.toml", environ={}, flags={})
-    assert changed_settings(served, written) == ["logging.level", "logging.format"]
+    assert changed_settings(served, written) == ["admin.token", "logging.level", "logging.format"]

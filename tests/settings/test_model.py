@@ -15,6 +15,9 @@ HERE = {"upstream": "http://h"}
     [
         ({"listen": {"port": 9090}}, "admin.port"),
         ({"listen": {"port": 1, "host": "0.0.0.0"}, "admin": {"port": 1}}, "admin.port"),
+        ({"admin": {"host": "0.0.0.0"}}, "admin.host"),
+        ({"admin": {"host": "gateway.example"}}, "admin.host"),
+        ({"admin": {"token": ""}}, "admin.token"),
         ({"listen": {"workers": 2}, "store": {"url": "memory://"}}, "listen.workers"),
         ({"listen": {"workers": 257}}, "listen.workers"),
         ({"routes": [{"path": "/a"}, {"path": "/a/"}]}, "routes.1.path"),
@@ -29,7 +32,7 @@ HERE = {"upstream": "http://h"}
     ],
 )
 def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said: str) -> None:
-    """One port, path or name twice, one memory for several, a route that widens the window."""
+    """One port, path or name twice, one memory for several, an admin port open to all."""
     values["routes"] = [route | HERE for route in values.get("routes", [])]
     with pytest.raises(ValidationError, match=said):
         Settings.model_validate(values)
@@ -40,6 +43,10 @@ def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said:
     [
         {"listen": {"port": 0}, "admin": {"port": 0}},
         {"listen": {"port": 1, "host": "192.0.2.1"}, "admin": {"port": 1}},
+        {"admin": {"host": "0.0.0.0", "token": "t"}},
+        {"admin": {"host": "127.9.9.9"}},
+        {"admin": {"host": "::1"}},
+        {"admin": {"host": "localhost"}},
         {"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a", "methods": ["PUT"]}]},
         {"routes": [{"path": "/a", "max_age": "15m"}]},
         {"listen": {"workers": 1}, "store": {"url": "memory://"}},
@@ -49,6 +56,6 @@ def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said:
     ],
 )
 def test_settings_take_what_goes_together(values: dict[str, Any]) -> None:
-    """Free ports, one path with distinct methods, a window of zero."""
+    """Free ports, an admin port on loopback or with a token, one path with distinct methods."""
     values["routes"] = [route | HERE for route in values.get("routes", [])]
     Settings.model_validate(values)

@@ -9,7 +9,7 @@ from functools import partial
 from html import escape
 from importlib.resources import files
 
-from gateway.loadtest.figures import Analysis, percentiles
+from gateway.loadtest.figures import Analysis
 from gateway.loadtest.report import palette
 from gateway.loadtest.report.charts import draw_distribution, draw_histogram, draw_latency
 from gateway.loadtest.report.figure_tables import (
@@ -19,15 +19,17 @@ from gateway.loadtest.report.figure_tables import (
     timeline_table,
 )
 from gateway.loadtest.report.findings import findings, headline
+from gateway.loadtest.report.glossary import GLOSSARY
 from gateway.loadtest.report.markup import chart, finding_list, table
 from gateway.loadtest.report.names import run_names
+from gateway.loadtest.report.opening import key_figures, lead, warnings
 from gateway.loadtest.report.sample import TELLING
 from gateway.loadtest.report.style import furthest
 from gateway.loadtest.report.svg import draw_svg
 from gateway.loadtest.report.tables import tables
 from gateway.loadtest.report.timeline import draw_timeline_with_legend
 from gateway.loadtest.slo import Verdict
-from gateway.loadtest.words import bound, count_of, duration, percentile
+from gateway.loadtest.words import bound, duration
 
 _TITLE = "How long does a revoked token live?"
 _LINES = 80
@@ -36,40 +38,21 @@ _WIDE_TABLES = {"Latency", "By target", "Tokens that outlived max age"}
 # Even if a name held markup that got past the escaping, it could load and run nothing.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
-_WORDS = {
-    "Window": "From the sending of a token's revocation until it's refused for good, at one "
-    "target. It's known to lie between two probes: the last one accepted and the first one "
-    "refused. Headline figures take the second, which can only be too long.",
-    "Never seen to end": "The token was still accepted, or not yet refused for good, when the "
-    "watch ended. Such a window counts as longer than what was seen of it (Kaplan and Meier's "
-    "estimate); a percentile that it leaves open is given as “> x”.",
-    "95 % limits": "Pointwise confidence limits (exponential Greenwood formula).",
-    "Probe resolution": "The 99th percentile of the gaps between answered probes of one token "
-    "around its revocation: a window shorter than that may look like none.",
-    "Stale accept": "A probe accepted although it was sent after the revocation was answered.",
-    "False refusal": "A refusal of a token that wasn't revoked.",
-    "Fixed-lifetime cache": "A cache that keeps a validated token for max age, filled at a random "
-    "time before the revocation, gives windows spread evenly from 0 to max age. Tested by "
-    "Kolmogorov and Smirnov on the middles of the windows; p above 0.01 is called agreement.",
-    "Latency": "From the instant a request was planned for, so that a late generator can't hide "
-    "a slow gateway (no coordinated omission).",
-}
-
 
 def render_html(analyses: Sequence[Analysis], verdicts: Sequence[Verdict] = ()) -> str:
     """Return the page for these runs, and their verdicts (none, or one for each)."""
     names = run_names(analyses)
     body = [
-        f"<header><h1>{_TITLE}</h1>{_lead(analyses, names)}</header><main>",
-        _warnings(analyses, names),
-        _figures(analyses),
+        f"<header><h1>{_TITLE}</h1>{lead(analyses, names)}</header><main>",
+        warnings(analyses, names),
+        key_figures(analyses),
         _findings(analyses, names, verdicts),
         _window_charts(analyses, names),
         _latency_chart(analyses, names),
         _tables(analyses, names),
         "<section><h2>Words</h2>",
         '<dl class="words">',
-        *(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in _WORDS.items()),
+        *(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in GLOSSARY.items()),
         "</dl></section></main>",
         _footer(analyses, names),
     ]
@@ -98,55 +81,6 @@ def _style() -> str:
 
 def _variables(colours: Mapping[str, str]) -> str:
     return "".join(f"--{name}:{colour};" for name, colour in colours.items())
-
-
-def _lead(analyses: Sequence[Analysis], names: Sequence[str]) -> str:
-    many = len(analyses) > 1
-    return "".join(
-        f'<p class="headline">{f"<strong>{escape(name)}</strong>: " if many else ""}'
-        f"{escape(headline(analysis))}</p>"
-        f'<p class="about">{escape(_about(analysis))}</p>'
-        for analysis, name in zip(analyses, names, strict=True)
-    )
-
-
-def _about(analysis: Analysis) -> str:
-    counts = analysis.counts
-    return (
-        f"{', '.join(analysis.header.targets)} · {count_of(counts.tokens_revoked, 'token')} "
-        f"revoked · {counts.probes + counts.background:,} requests in "
-        f"{duration(analysis.seconds)} · probe resolution {duration(analysis.resolution.finest)} "
-        f"· {analysis.header.started_at}"
-    )
-
-
-def _warnings(analyses: Sequence[Analysis], names: Sequence[str]) -> str:
-    return "".join(
-        '<section class="warning"><h2>Not a valid run'
-        f"{f': {escape(name)}' if len(names) > 1 else ''}</h2><ul>"
-        + "".join(f"<li>{escape(reason)}</li>" for reason in analysis.validity.reasons)
-        + "</ul></section>"
-        for analysis, name in zip(analyses, names, strict=True)
-        if not analysis.validity.valid
-    )
-
-
-def _figures(analyses: Sequence[Analysis]) -> str:
-    if len(analyses) > 1:
-        return ""
-    analysis = analyses[0]
-    found = percentiles(analysis.since_sent.upper)
-    shown = {
-        "half refused by": percentile(found["p50"]),
-        "99 % refused by": percentile(found["p99"]),
-        "longest window": percentile(found["max"], longest=True),
-    }
-    if analysis.theory is not None:
-        shown[f"promised max age: {analysis.theory.promise.value}"] = bound(analysis.theory.max_age)
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in shown.items()
-    )
-    return f'<dl class="figures">{items}</dl>'
 
 
 def _findings(
