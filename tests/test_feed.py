@@ -188,7 +188,7 @@ async def test_a_revocation_that_a_stricter_request_finds(make: Make, evicts: bo
     assert await first == FACTS
     strict = asyncio.create_task(validator.validate(A, 0))
     command = await store.sent.get()
-    bench.feed.invalidated([A])
+    await bench.change(None)  # told, and compared with the store, meanwhile
     command.answer(None)
     assert await strict == INACTIVE
     assert validator.cached(A, LOOSE) is None
