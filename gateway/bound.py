@@ -3,29 +3,24 @@
 Pure: no I/O, no asyncio.
 """
 
-from gateway.settings import Revocation, RouteSettings, Settings
+from gateway.settings import RouteSettings, Settings
 
 
-def promised_bounds(settings: Settings, revocation: Revocation) -> dict[str, float]:
-    """Return the bound in seconds of each route that takes tokens, by its label.
-
-    ``revocation`` is what the gateway works by, which a reload of ``settings`` doesn't change.
-    """
+def promised_bounds(settings: Settings) -> dict[str, float]:
+    """Return the bound in seconds of each route that takes tokens, by its label."""
     return {
-        route.label: bound_seconds(settings, route, revocation)
-        for route in settings.routes
-        if not route.public
+        route.label: bound_seconds(settings, route) for route in settings.routes if not route.public
     }
 
 
-def bound_seconds(settings: Settings, route: RouteSettings, revocation: Revocation) -> float:
+def bound_seconds(settings: Settings, route: RouteSettings) -> float:
     """Return the longest time from a revocation until a route last accepts the token.
 
     Whatever the state of the store and the feed. With evict that is the time in which the feed
     can be down unnoticed, or the age that facts may have then; while the feed is up, a revocation
     is followed in the time that a message takes.
     """
-    cache = settings.cache
+    cache, revocation = settings.cache, settings.revocation
     # A lookup that was answered just before the revocation may take so long to be heard.
     lookup_seconds = settings.store.timeout.total_seconds()
     stale_seconds = cache.stale_if_error.total_seconds()

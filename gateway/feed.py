@@ -204,6 +204,9 @@ class RevocationFeed:
                     await self._compare(batch, removed=False)
             except StoreUnavailable:
                 self.down("the store in memory doesn't answer")
+            except Exception:
+                log.exception("revocation feed: check failed")
+                self.down("a check failed")
             else:
                 if not self.is_up:
                     self.up()

@@ -175,8 +175,10 @@ class Lookups:
             self._metrics.store_batch(len(batch), self._clock.monotonic() - sent)
             for lookup, document in zip(batch, documents, strict=True):
                 facts = self._read(lookup.key, document)
-                if not lookup.detached and (facts.active or not lookup.outdated):
-                    self._keep(lookup.key, facts, sent)
+                if not lookup.detached:
+                    # What was unknown may be known since: that replaces facts, but isn't relied on.
+                    kept = facts.active or not lookup.outdated
+                    self._keep(lookup.key, facts, sent if kept else float("-inf"))
                 self._finish(lookup, facts)
         except StoreUnavailable as error:
             self._metrics.store_failure()

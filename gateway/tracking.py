@@ -101,20 +101,13 @@ class Tracking:
         """Listen, for ever."""
         while True:
             connections: list[AbstractConnection] = []
-            why = "the connection was lost"
             try:
                 await self._listen(connections)
-            except Lost as lost:
-                why = str(lost)
-            except _FAULTS as fault:
-                why = type(fault).__name__
-            except Exception as fault:
-                log.exception("revocation feed failed")
-                why = type(fault).__name__
+            except Exception as fault:  # noqa: BLE001 -- whatever it was, the feed is down
+                self._lost(fault)
             finally:
                 for connection in connections:
                     await _close(connection)
-            self._listener.down(why)
             # Not all gateways at once, and not in step.
             await self._sleep(self._delay_seconds * random.uniform(0.5, 1))  # noqa: S311
             self._delay_seconds = min(2 * self._delay_seconds, LONGEST_DELAY_SECONDS)
@@ -140,12 +133,21 @@ class Tracking:
             tasks.append(asyncio.create_task(self._watch(set(servers))))
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            # Before anything is tidied up: from now on it counts.
+            self._lost(ended.pop().exception())
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for task in ended:
-            task.result()  # raises
+
+    def _lost(self, fault: BaseException | None) -> None:
+        """Tell the listener; a fault of ours is logged in full."""
+        if isinstance(fault, Lost):
+            self._listener.down(str(fault))
+            return
+        if not isinstance(fault, _FAULTS):
+            log.error("revocation feed failed", exc_info=fault)
+        self._listener.down(type(fault).__name__)
 
     # What one server says
 

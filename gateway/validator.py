@@ -165,7 +165,9 @@ class Validator:
         It was revoked at ``since`` (monotonic seconds), or now. Where this is news ``of`` an
         entry, facts that have replaced it are newer.
         """
-        self._lookups.detach(key)
+        if self.evicts or of is None:
+            self._lookups.detach(key)
+        # Else one under way may be finding out the same, which ends the facts for all.
         entry = self._cache.entry(key)
         if entry is None or (of is not None and of is not entry):
             return

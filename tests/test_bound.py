@@ -43,7 +43,7 @@ def test_what_is_promised(
 ) -> None:
     """In lapse mode the window; in evict mode the feed's outage, unless the window is narrower."""
     made = settings(**sections)
-    assert promised_bounds(made, made.revocation) == {
+    assert promised_bounds(made) == {
         "/orders": orders,
         "/hourly": hourly,
         "/payments": payments,

@@ -178,6 +178,23 @@ async def test_a_revocation_during_a_lookup(make: Make, evicts: bool) -> None:
 
 
 @pytest.mark.parametrize("evicts", [False, True])
+async def test_a_revocation_that_a_stricter_request_finds(make: Make, evicts: bool) -> None:
+    """It ends the facts for all, also when the feed tells of it before the answer is here."""
+    bench = make(evicts=evicts)
+    store = ScriptedStore()
+    bench.feed._validator = validator = bench.make(store.get_many, evicts=evicts)
+    first = asyncio.create_task(validator.validate(A, LOOSE))
+    (await store.sent.get()).answer(ACTIVE)
+    assert await first == FACTS
+    strict = asyncio.create_task(validator.validate(A, 0))
+    command = await store.sent.get()
+    await bench.change(None)  # told, and compared with the store, meanwhile
+    command.answer(None)
+    assert await strict == INACTIVE
+    assert validator.cached(A, LOOSE) is None
+
+
+@pytest.mark.parametrize("evicts", [False, True])
 async def test_a_token_issued_during_a_lookup(make: Make, evicts: bool) -> None:
     """That it was unknown a moment ago is not remembered."""
     bench = make(evicts=evicts)

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ONLY_STORE = ("store.py", "tracking.py", "keymanager/", "demo/stack.py")
-"""Who may import redis: the store and its feed, the key manager, and the demo's memory."""
+ONLY_STORE = ("store.py", "tracking.py", "notices.py", "keymanager/", "demo/stack.py")
+"""Who may import redis: the store, its feed, notices, the key manager, and the demo's memory."""
 PURE = (
     *("bearer", "bound", "cache", "errors", "headers", "request_head", "revocations", "routes"),
     "tokens",

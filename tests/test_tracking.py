@@ -1,6 +1,7 @@
 """Invalidations from a real Redis, and what is noticed when it can't send them."""
 
 import asyncio
+import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -204,6 +205,20 @@ async def test_a_server_that_does_not_track(listen: Listen, server: RedisServer)
     heard, _ = await listen(f"redis://u:p@127.0.0.1:{server.port}/0")
     assert await heard.next(2) == ["down", "down"]
     assert "CLIENT TRACKING" in heard.whys[0]
+
+
+async def test_the_permissions_that_the_page_names(listen: Listen, server: RedisServer) -> None:
+    """A user who has these besides the store's own can listen (docs/store.md)."""
+    page = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
+    found = re.search(r"The feed .* needs `([^`]*)`", page)
+    assert found
+    with redis.Redis(port=server.port) as admin:
+        rules = f"on >p ~token:* +ping +client|setname {found[1]}".split()
+        admin.execute_command("ACL", "SETUSER", "u", *rules)
+        heard, store = await listen(f"redis://u:p@127.0.0.1:{server.port}/0")
+        assert await heard.next() == ["up"]
+        admin.set(store.name(A), "{}")
+        assert await heard.next() == [A]
 
 
 # Several servers

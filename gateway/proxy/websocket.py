@@ -87,8 +87,8 @@ class WebSocketProxy:
         self._session = session
         self._policy = policy
         self._open: set[Socket] = set()
-        self._closing = False
         self._ends: dict[int, tuple[Socket, Socket]] = {}  # by the exchange's identity
+        self._closing = False
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
