@@ -1,0 +1,419 @@
+"""Several gateways on one store, with whatever may happen to them, and what must hold all the time.
+
+What a gateway promises is computed by ``gateway.bound``, as ``gateway_revocation_bound_seconds``
+shows it and ``docs/revocation.md`` derives it; what is true is known by the store alone.
+All times are multiples of 1/16 s, which floating point holds exactly.
+"""
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from bound_redis import BoundRedis, Connection
+from clocks import FakeClock
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from scripted import CountingMetrics, document
+from virtual_loop import VirtualLoop
+
+from gateway.bound import max_age_of, promised_bounds
+from gateway.cache import FactsCache
+from gateway.errors import StoreUnavailable
+from gateway.feed import RevocationFeed
+from gateway.issued import Issued
+from gateway.recording import Recorder
+from gateway.revocations import RevokedTokens
+from gateway.settings import Settings
+from gateway.store import TokenStore
+from gateway.tokens import TokenKey, token_key
+from gateway.tracking import Tracking
+from gateway.validator import Validator
+
+TOKENS = [token_key(f"token-{number}") for number in range(4)]
+LOOKUP_SECONDS = 0.625  # a multiple of 5/16: a time-out waits in five slices
+NEGATIVE_SECONDS = 3.0
+GATEWAYS = 2
+
+gateways = st.integers(0, GATEWAYS - 1)
+tokens = st.sampled_from(TOKENS)
+which = st.integers(0, 5)
+lives = st.sampled_from([1, 3, 10, 1000])
+amounts = st.sampled_from([1 / 16, 1 / 4, 9 / 16, 1.0, 1.5, 2.5, 5.0])
+
+
+def settings(*, evicts: bool, stale_seconds: float) -> Settings:
+    """Return settings with a route for each kind of max age."""
+    return Settings.model_validate(
+        {
+            "store": {"timeout": f"{LOOKUP_SECONDS * 1000:g}ms"},
+            "cache": {"max_age": "6s", "stale_if_error": f"{stale_seconds:g}s"},
+            "revocation": {"on_revoke": "evict" if evicts else "lapse"},
+            "routes": [
+                {"path": "/usual", "upstream": "http://h"},
+                {"path": "/short", "upstream": "http://h", "max_age": "2s"},
+                {"path": "/fresh", "upstream": "http://h", "max_age": "0s"},
+            ],
+        }
+    )
+
+
+@dataclass(slots=True)
+class Use:
+    """A request while its token is being validated: what was known when it came."""
+
+    gateway: "TestedGateway"
+    key: TokenKey
+    route: int
+    began: float
+    heard: int  # the last write of this token that the gateway had been told of by its feed
+    issued: int  # the last write by which this gateway issued it
+    revoked: int  # ... or revoked it, where revocations evict
+
+
+class Feed(RevocationFeed):
+    """The feed, but for the connection."""
+
+    connection: Connection
+
+    def _tracking(self) -> Tracking:
+        return self.connection  # type: ignore[return-value]
+
+
+class TestedGateway:
+    """The token path of one gateway process, without HTTP."""
+
+    __test__ = False
+
+    def __init__(self, redis: BoundRedis, clock: FakeClock, chosen: Settings, entries: int) -> None:
+        self.redis = redis
+        self.evicts = chosen.revocation.on_revoke == "evict"
+        self.metrics = CountingMetrics()
+        self.failed: dict[TokenKey, float] = {}
+        self.issued: dict[TokenKey, int] = {}
+        self.revoked: dict[TokenKey, int] = {}
+        cache = chosen.cache
+        self.store = TokenStore(
+            redis,  # type: ignore[arg-type]
+            timeout_seconds=chosen.store.timeout.total_seconds(),
+        )
+        book = RevokedTokens(
+            max_age_seconds=cache.max_age.total_seconds(), clock=clock, metrics=self.metrics
+        )
+        self.validator = Validator(
+            self.get_many,
+            cache=FactsCache(
+                max_age_seconds=cache.max_age.total_seconds(),
+                stale_seconds=cache.stale_if_error.total_seconds(),
+                max_entries=entries,
+                clock=clock,
+                left=book.left,
+            ),
+            negative_cache=FactsCache(max_age_seconds=NEGATIVE_SECONDS, max_entries=2, clock=clock),
+            clock=clock,
+            metrics=self.metrics,
+            timeout_seconds=self.store.timeout_seconds,
+            max_batch=2,
+            revoked=book,
+            evicts=self.evicts,
+        )
+        self.recorder = Recorder(
+            self.store,
+            known=self.validator,
+            metrics=_Uncounted(),
+            clock=clock,
+        )
+        ping_seconds = chosen.revocation.feed_ping_interval.total_seconds()
+        self.feed = Feed(
+            self.store,
+            self.validator,
+            clock=clock,
+            exposure=self.metrics.exposure,
+            ping_interval_seconds=ping_seconds,
+            down_max_age_seconds=chosen.revocation.feed_down_max_age.total_seconds(),
+            max_batch=2,
+        )
+        self.connection = self.feed.connection = Connection(
+            redis, self.feed, noticed_seconds=ping_seconds + self.store.timeout_seconds
+        )
+
+    async def get_many(self, keys: Any) -> list[bytes | None]:
+        try:
+            return await self.store.get_many(keys)
+        except StoreUnavailable:
+            self.failed |= dict.fromkeys(keys, self.redis.loop.time())
+            raise
+
+    async def start(self) -> None:
+        self.feed.start()
+
+    async def issue(self, issued: Issued) -> None:
+        await self.recorder.record(issued)
+        if self.redis.is_good(issued.key):
+            self.issued[issued.key] = self.redis.last_bad(issued.key)[0] + 1
+
+    async def revoke(self, key: TokenKey) -> None:
+        try:
+            await self.recorder.revoke([key])
+        except StoreUnavailable:
+            return
+        if self.evicts and not self.redis.is_good(key):
+            self.revoked[key] = self.redis.last_good(key)[0] + 1
+
+    async def stop(self) -> None:
+        await self.feed.stop()
+        await self.recorder.close()
+        await self.validator.close()
+
+
+class _Uncounted:
+    def token_recorded(self, result: str) -> None: ...
+    def tokens_revoked(self, count: int) -> None: ...
+    def store_failure(self, command: str) -> None: ...
+
+
+class BoundMachine(RuleBasedStateMachine):
+    """What may happen, in any order; each accepted and each refused request is judged."""
+
+    examples = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).examples += 1
+        self.clock = FakeClock()
+        self.loop = VirtualLoop(self.clock)
+        self.redis = BoundRedis(self.loop)
+        self.gateways: list[TestedGateway] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.wrong: list[str] = []
+
+    @initialize(
+        evicts=st.booleans(), stale_seconds=st.sampled_from([0, 2]), entries=st.sampled_from([2, 9])
+    )
+    def begin(self, evicts: bool, stale_seconds: float, entries: int) -> None:
+        self.settings = settings(evicts=evicts, stale_seconds=stale_seconds)
+        self.bounds = list(promised_bounds(self.settings).values())
+        self.max_ages = [max_age_of(self.settings, route) for route in self.settings.routes]
+        for _ in range(GATEWAYS):
+            gateway = TestedGateway(self.redis, self.clock, self.settings, entries)
+            self.gateways.append(gateway)
+            self.loop.finish(gateway.start())
+            gateway.connection.connect()
+            gateway.connection.up(relies_on_nothing=evicts)
+        self.settle()
+
+    def settle(self) -> None:
+        """Run what is ready, and fail where a request was judged wrongly."""
+        self.loop.settle()
+        for task in self.tasks:
+            if task.done() and not task.cancelled():
+                task.result()
+        self.tasks = [task for task in self.tasks if not task.done()]
+        assert not self.wrong, self.wrong
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self.tasks.append(self.loop.create_task(coroutine))
+        self.settle()
+
+    def teardown(self) -> None:
+        try:
+            self.redis.holds, self.redis.fails = False, True
+            for gateway in self.gateways:
+                self.loop.create_task(gateway.stop())
+            self.loop.settle()
+        finally:
+            self.loop.end()
+
+    # What clients do
+
+    @rule(gateway=gateways, key=tokens, route=st.integers(0, 2))
+    def use(self, gateway: int, key: TokenKey, route: int) -> None:
+        at = self.gateways[gateway]
+        use = Use(
+            at,
+            key,
+            route,
+            began=self.loop.time(),
+            heard=at.connection.heard_of(key),
+            issued=at.issued.get(key, -1),
+            revoked=at.revoked.get(key, -1),
+        )
+        self.spawn(self.request(use))
+
+    @rule(key=tokens)
+    def use_everywhere(self, key: TokenKey) -> None:
+        for gateway in range(GATEWAYS):
+            for route in range(3):
+                self.use(gateway, key, route)
+
+    async def request(self, use: Use) -> None:
+        validator = use.gateway.validator
+        try:
+            facts = await validator.validate(use.key, self.max_ages[use.route])
+        except StoreUnavailable:
+            self.judge_failure(use)
+            return
+        if facts.active:
+            validator.accepted(use.key, str(use.route))
+            self.judge_acceptance(use, facts.exp)
+            if facts.client_id != use.key.hex():
+                self.wrong.append(f"the facts of another token: {use}")
+        else:
+            self.judge_refusal(use)
+
+    @precondition(lambda self: self.tasks)
+    @rule(index=which)
+    def give_up(self, index: int) -> None:
+        self.tasks.pop(index % len(self.tasks)).cancel()
+        self.settle()
+
+    # What must hold
+
+    def judge_acceptance(self, use: Use, exp: float | None) -> None:
+        good_seq, good_at = self.redis.last_good(use.key)
+        if good_at == -math.inf:
+            self.wrong.append(f"accepted a token that never was: {use}")
+        if self.loop.time() - good_at > self.bounds[use.route]:
+            self.wrong.append(f"accepted {self.loop.time() - good_at} s after its end: {use}")
+        if exp is not None and self.clock.wall() >= exp:
+            self.wrong.append(f"accepted beyond exp: {use}")
+        if use.gateway.evicts and good_seq < max(use.heard, use.revoked):
+            self.wrong.append(f"accepted although its end had been heard of: {use}")
+
+    def judge_refusal(self, use: Use) -> None:
+        bad_seq, bad_at = self.redis.last_bad(use.key)
+        max_age = self.max_ages[use.route]
+        # What is cached, or a lookup under way that may have been answered at once.
+        window = max(min(max_age, NEGATIVE_SECONDS), min(max_age, LOOKUP_SECONDS))
+        if bad_seq < use.heard:
+            window = 0.0 if use.gateway.evicts else min(max_age, LOOKUP_SECONDS)
+        if bad_seq < use.issued:
+            window = 0.0
+        if bad_at < use.began - window or (window == 0.0 and bad_seq < max(use.heard, use.issued)):
+            self.wrong.append(f"refused, good since {use.began - bad_at} s: {use}")
+
+    def judge_failure(self, use: Use) -> None:
+        failed = use.gateway.failed.get(use.key, -math.inf) >= use.began
+        if not failed and self.loop.time() < use.began + LOOKUP_SECONDS:
+            self.wrong.append(f"the store was said to be unavailable: {use}")
+
+    # What happens to tokens
+
+    @rule(key=tokens, life=st.none() | lives, px=st.booleans(), everywhere=st.booleans())
+    def write(self, key: TokenKey, life: float | None, px: bool, everywhere: bool) -> None:
+        """The key manager issues a token, or writes one anew."""
+        members: dict[str, Any] = {"client_id": key.hex()}
+        if life is None:
+            self.redis.write(key, document(**members))
+        else:
+            self.redis.write(
+                key,
+                document(**members, exp=self.clock.wall() + life),
+                exp=self.loop.time() + life,
+                expires_in_seconds=life if px else None,
+            )
+        self.settle()
+        if everywhere:
+            self.use_everywhere(key)
+
+    @rule(gateway=gateways, key=tokens, life=lives)
+    def issue(self, gateway: int, key: TokenKey, life: int) -> None:
+        exp = math.ceil(self.clock.wall()) + life
+        issued = Issued(key, int(self.clock.wall()), exp, client_id=key.hex())
+        self.spawn(self.gateways[gateway].issue(issued))
+
+    @rule(gateway=gateways, key=tokens)
+    def revoke(self, gateway: int, key: TokenKey) -> None:
+        self.spawn(self.gateways[gateway].revoke(key))
+
+    @rule(key=tokens)
+    def delete(self, key: TokenKey) -> None:
+        self.redis.write(key, None)
+        self.settle()
+
+    @rule(key=tokens)
+    def deactivate(self, key: TokenKey) -> None:
+        self.redis.write(key, b'{"active": false}')
+        self.settle()
+
+    @rule(sure=st.integers(0, 3))
+    def flush_all(self, sure: int) -> None:
+        if not sure:
+            self.redis.clear()
+            self.settle()
+
+    @rule(seconds=amounts)
+    def advance(self, seconds: float) -> None:
+        self.loop.advance(seconds)
+        self.settle()
+
+    # What happens to commands
+
+    @rule(holds=st.booleans())
+    def hold_commands(self, holds: bool) -> None:
+        self.redis.holds = holds
+        if not holds:
+            for command in self.redis.under_way:
+                command.answer()
+            self.redis.under_way.clear()
+        self.settle()
+
+    @precondition(lambda self: self.redis.under_way)
+    @rule(index=which)
+    def carry_out(self, index: int) -> None:
+        self.redis.under_way[index % len(self.redis.under_way)].carry_out()
+        self.settle()
+
+    @precondition(lambda self: self.redis.under_way)
+    @rule(index=which)
+    def answer(self, index: int) -> None:
+        self.redis.under_way.pop(index % len(self.redis.under_way)).answer()
+        self.settle()
+
+    @precondition(lambda self: self.redis.under_way)
+    @rule(index=which)
+    def fail_command(self, index: int) -> None:
+        self.redis.under_way.pop(index % len(self.redis.under_way)).fail()
+        self.settle()
+
+    @rule(fails=st.booleans())
+    def fail_commands(self, fails: bool) -> None:
+        self.redis.fails = fails
+
+    # What happens to the feed
+
+    @rule(gateway=gateways, holds=st.booleans())
+    def hold_feed(self, gateway: int, holds: bool) -> None:
+        connection = self.gateways[gateway].connection
+        connection.holds = holds
+        if not holds and connection.is_up:
+            connection.deliver()
+        self.settle()
+
+    @rule(gateway=gateways)
+    def deliver_one(self, gateway: int) -> None:
+        connection = self.gateways[gateway].connection
+        if connection.is_up:
+            connection.deliver(1)
+        self.settle()
+
+    @rule(gateway=gateways, says_so=st.booleans())
+    def lose_feed(self, gateway: int, says_so: bool) -> None:
+        connection = self.gateways[gateway].connection
+        if says_so and connection.is_open:
+            connection.lose()
+        elif connection.is_up and not connection.is_dead:
+            connection.die()
+        self.settle()
+
+    @rule(gateway=gateways, at_once=st.booleans())
+    def restore_feed(self, gateway: int, at_once: bool) -> None:
+        at = self.gateways[gateway]
+        if not at.connection.is_open:
+            at.connection.connect()
+            if not at_once:
+                return
+        if not at.connection.is_up:
+            at.connection.up(relies_on_nothing=at.evicts)
+        self.settle()
