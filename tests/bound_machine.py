@@ -31,16 +31,22 @@ from gateway.tokens import TokenKey, token_key
 from gateway.tracking import Tracking
 from gateway.validator import Validator
 
-TOKENS = [token_key(f"token-{number}") for number in range(4)]
+TOKENS = [token_key(f"token-{number}") for number in range(3)]
 LOOKUP_SECONDS = 0.625  # a multiple of 5/16: a time-out waits in five slices
 NEGATIVE_SECONDS = 3.0
 GATEWAYS = 2
 
 gateways = st.integers(0, GATEWAYS - 1)
 tokens = st.sampled_from(TOKENS)
+routes = st.sampled_from([0, 0, 1, 1, 2])
 which = st.integers(0, 5)
 lives = st.sampled_from([1, 3, 10, 1000])
-amounts = st.sampled_from([1 / 16, 1 / 4, 9 / 16, 1.0, 1.5, 2.5, 5.0])
+endings = st.sampled_from(["DEL", "inactive", *range(GATEWAYS), "FLUSHALL"])
+amounts = st.sampled_from([1 / 16, 1 / 4, 9 / 16, 1.0, 1.75, 2.5, 5.75])
+orders = st.sampled_from(
+    [("carry out", "end", "wait"), ("wait", "carry out", "end"), ("end", "carry out", "wait")]
+)
+gaps = st.lists(amounts, min_size=1, max_size=4)
 
 
 def settings(*, evicts: bool, stale_seconds: float) -> Settings:
@@ -189,7 +195,9 @@ class BoundMachine(RuleBasedStateMachine):
         self.wrong: list[str] = []
 
     @initialize(
-        evicts=st.booleans(), stale_seconds=st.sampled_from([0, 2]), entries=st.sampled_from([2, 9])
+        evicts=st.booleans(),
+        stale_seconds=st.sampled_from([0, 0, 2]),
+        entries=st.sampled_from([2, 9]),
     )
     def begin(self, evicts: bool, stale_seconds: float, entries: int) -> None:
         self.settings = settings(evicts=evicts, stale_seconds=stale_seconds)
@@ -227,7 +235,7 @@ class BoundMachine(RuleBasedStateMachine):
 
     # What clients do
 
-    @rule(gateway=gateways, key=tokens, route=st.integers(0, 2))
+    @rule(gateway=gateways, key=tokens, route=routes)
     def use(self, gateway: int, key: TokenKey, route: int) -> None:
         at = self.gateways[gateway]
         use = Use(
@@ -241,11 +249,11 @@ class BoundMachine(RuleBasedStateMachine):
         )
         self.spawn(self.request(use))
 
-    @rule(key=tokens)
-    def use_everywhere(self, key: TokenKey) -> None:
+    @rule(key=tokens, route=routes)
+    def use_everywhere(self, key: TokenKey, route: int) -> None:
+        # On one route: what another learns would hide what this one still relies on.
         for gateway in range(GATEWAYS):
-            for route in range(3):
-                self.use(gateway, key, route)
+            self.use(gateway, key, route)
 
     async def request(self, use: Use) -> None:
         validator = use.gateway.validator
@@ -300,8 +308,8 @@ class BoundMachine(RuleBasedStateMachine):
 
     # What happens to tokens
 
-    @rule(key=tokens, life=st.none() | lives, px=st.booleans(), everywhere=st.booleans())
-    def write(self, key: TokenKey, life: float | None, px: bool, everywhere: bool) -> None:
+    @rule(key=tokens, life=st.none() | lives, px=st.booleans())
+    def write(self, key: TokenKey, life: float | None, px: bool) -> None:
         """The key manager issues a token, or writes one anew."""
         members: dict[str, Any] = {"client_id": key.hex()}
         if life is None:
@@ -314,34 +322,107 @@ class BoundMachine(RuleBasedStateMachine):
                 expires_in_seconds=life if px else None,
             )
         self.settle()
-        if everywhere:
-            self.use_everywhere(key)
 
-    @rule(gateway=gateways, key=tokens, life=lives)
-    def issue(self, gateway: int, key: TokenKey, life: int) -> None:
+    @rule(gateway=gateways, key=tokens, life=lives, used=st.none() | routes)
+    def issue(self, gateway: int, key: TokenKey, life: int, used: int | None) -> None:
+        """A token passes a gateway's token endpoint; someone may have tried it before."""
+        if used is not None:
+            self.use(gateway, key, used)
         exp = math.ceil(self.clock.wall()) + life
         issued = Issued(key, int(self.clock.wall()), exp, client_id=key.hex())
         self.spawn(self.gateways[gateway].issue(issued))
+        if used is not None:
+            self.use(gateway, key, used)
 
-    @rule(gateway=gateways, key=tokens)
-    def revoke(self, gateway: int, key: TokenKey) -> None:
-        self.spawn(self.gateways[gateway].revoke(key))
-
-    @rule(key=tokens)
-    def delete(self, key: TokenKey) -> None:
-        self.redis.write(key, None)
-        self.settle()
-
-    @rule(key=tokens)
-    def deactivate(self, key: TokenKey) -> None:
-        self.redis.write(key, b'{"active": false}')
-        self.settle()
-
-    @rule(sure=st.integers(0, 3))
-    def flush_all(self, sure: int) -> None:
-        if not sure:
+    @rule(key=tokens, how=endings)
+    def end(self, key: TokenKey, how: str | int) -> None:
+        """A token ends: by the hands of anyone, or of a gateway."""
+        if isinstance(how, int):
+            self.spawn(self.gateways[how].revoke(key))
+        elif how == "DEL":
+            self.redis.write(key, None)
+        elif how == "FLUSHALL":
             self.redis.clear()
-            self.settle()
+        else:
+            self.redis.write(key, b'{"active": false}')
+        self.settle()
+
+    @rule(key=tokens, route=routes, how=endings, gaps=gaps)
+    def end_and_use(self, key: TokenKey, route: int, how: str | int, gaps: list[float]) -> None:
+        """What is likely to matter: a token in use ends, and goes on being used."""
+        if not self.redis.is_good(key):
+            self.write(key, None, px=False)
+        self.use_everywhere(key, route)
+        self.end(key, how)
+        for gap in gaps:
+            self.advance(gap)
+            self.use_everywhere(key, route)
+
+    @rule(key=tokens, route=routes, life=st.sampled_from([1, 3]), px=st.booleans())
+    def expire(self, key: TokenKey, route: int, life: float, px: bool) -> None:
+        """A token in use reaches its ``exp``, and goes on being used."""
+        self.write(key, life, px=px)
+        for gap in (life - 1 / 16, 1 / 16, 1 / 16):
+            self.use_everywhere(key, route)
+            self.advance(gap)
+
+    @rule(key=tokens, route=routes, how=endings, says_so=st.booleans(), gap=amounts, more=amounts)
+    def end_unheard(
+        self, key: TokenKey, route: int, how: str | int, says_so: bool, gap: float, more: float
+    ) -> None:
+        """A token in use ends while the feed is lost, which comes back."""
+        if not self.redis.is_good(key):
+            self.write(key, None, px=False)
+        self.use_everywhere(key, route)
+        for gateway in range(GATEWAYS):
+            self.lose_feed(gateway, says_so)
+        self.end(key, how)
+        self.advance(gap)
+        self.use_everywhere(key, route)
+        for gateway in range(GATEWAYS):
+            self.restore_feed(gateway, at_once=True)
+        self.use_everywhere(key, route)
+        self.advance(more)
+        self.use_everywhere(key, route)
+
+    @rule(
+        key=tokens,
+        route=routes,
+        how=endings,
+        order=orders,
+        pause=st.sampled_from([1 / 16, 1 / 2]),
+        gaps=gaps,
+    )
+    def end_during_lookup(
+        self,
+        key: TokenKey,
+        route: int,
+        how: str | int,
+        order: tuple[str, ...],
+        pause: float,
+        gaps: list[float],
+    ) -> None:
+        """A token ends while it is looked up; the answer comes late, and it goes on being used."""
+        if not self.redis.is_good(key):
+            self.write(key, None, px=False)
+        if any(at.validator.entry(key) for at in self.gateways):
+            self.advance(self.max_ages[route])
+        self.redis.holds = True
+        self.use_everywhere(key, route)
+        for step in order:
+            if step == "carry out":
+                for command in self.redis.under_way:
+                    command.carry_out()
+            elif step == "end":
+                self.end(key, how)
+            else:
+                self.advance(pause)
+        self.hold_commands(holds=False)
+        self.use_everywhere(key, route)
+        # Most telling is the instant just before what came of it lapses.
+        for gap in [max(1 / 16, self.max_ages[route] - 1 / 16), *gaps]:
+            self.advance(gap)
+            self.use_everywhere(key, route)
 
     @rule(seconds=amounts)
     def advance(self, seconds: float) -> None:
@@ -350,7 +431,7 @@ class BoundMachine(RuleBasedStateMachine):
 
     # What happens to commands
 
-    @rule(holds=st.booleans())
+    @rule(holds=st.sampled_from([False, False, True]))
     def hold_commands(self, holds: bool) -> None:
         self.redis.holds = holds
         if not holds:
@@ -377,7 +458,7 @@ class BoundMachine(RuleBasedStateMachine):
         self.redis.under_way.pop(index % len(self.redis.under_way)).fail()
         self.settle()
 
-    @rule(fails=st.booleans())
+    @rule(fails=st.sampled_from([False, False, True]))
     def fail_commands(self, fails: bool) -> None:
         self.redis.fails = fails
 

@@ -241,6 +241,8 @@ class Connection:
 
     def deliver(self, most: int = 1000) -> None:
         """Tell the gateway what waits, the earliest first."""
+        if self.is_dead:
+            return
         for _ in range(min(most, len(self._waiting))):
             seq, key, _ = self._waiting.popleft()
             if key is None:

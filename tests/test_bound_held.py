@@ -21,7 +21,7 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_no_token_is_accepted_beyond_the_bound_nor_a_good_one_refused() -> None:
     """Issue, use, revoke, expire, lose the feed or the store: each decision is one promised."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         BoundMachine,
         settings=settings(
             max_examples=10_000 if LONG else 300,
