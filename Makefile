@@ -1,4 +1,4 @@
-# make demo | test | loadtest | check | serve | clean: each sets up what it needs, once.
+# Each target sets up what it needs, once; `make help` lists them.
 PYTHON ?= python3
 CONFIG ?= config/demo.toml
 ARGS ?=
@@ -10,10 +10,10 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test loadtest check format lock clean
+.PHONY: help demo serve test test-long loadtest fleet check format lock clean
 
 help: ## This list.
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## The gateway with all it needs, embedded; ARGS="--story" plays it.
 	$(BIN)/gateway demo $(ARGS)
@@ -24,8 +24,14 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
+test-long: $(VENV)/.dev ## Look for ways around the bound for some minutes, by chance.
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py $(ARGS)
+
 loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in build/loadtest.
 	$(BIN)/python benchmarks/own_gateway.py build/loadtest
+
+fleet: $(VENV)/.dev ## Measure three gateways on one Redis, evicting and lapsing; in build/fleet.
+	$(BIN)/python benchmarks/fleet.py build/fleet
 
 check: $(VENV)/.dev ## Format, lint, types, import layers.
 	$(BIN)/ruff format --check .

@@ -54,7 +54,7 @@ RUNS = {
     # Without a window it is one round trip: probes have to be close to see that.
     "run-0s": (
         "/payments",
-        ["--max-age=0s", "--tokens=30", "--probe-interval=20ms", "--warm-up=1s", "--revoke-rate=5"],
+        ["--max-age=0s", "--tokens=30", "--probe-interval=50ms", "--warm-up=1s", "--revoke-rate=5"],
     ),
 }
 

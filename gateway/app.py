@@ -1,6 +1,6 @@
 """The composition root: builds every object once, and owns the life of both ports.
 
-Long, because everything comes together here and nowhere else.
+Long, because it is where all parts meet.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 
 from gateway.admin.eviction import Evictor
+from gateway.admin.fleet_evictions import FleetEvictions
 from gateway.admin.health import Health
 from gateway.admin.port import AdminPort
 from gateway.admin.view import GatewayView
@@ -20,6 +21,7 @@ from gateway.errors import GatewayError
 from gateway.feed import RevocationFeed
 from gateway.listeners import Inherited, Listeners
 from gateway.metrics import Metrics
+from gateway.notices import Notices
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
 from gateway.revocations import RevokedTokens
@@ -128,6 +130,7 @@ class Gateway:
         self._sweeper = asyncio.create_task(self._sweep())
         if self.feed is not None:
             self.feed.start()
+            self.notices.start()
         if not self._inherited:
             log.info("listening", url=self.url, tls_url=self.tls_url, admin_url=self.admin_url)
 
@@ -141,6 +144,7 @@ class Gateway:
             await self._server.shutdown(0.1)
         if self.feed is not None:
             await self.feed.stop()
+            await self.notices.stop()
         for retired in self._retired:
             retired.cancel()
         await asyncio.gather(*self._retired, return_exceptions=True)
@@ -236,13 +240,19 @@ class Gateway:
             clock=self._clock,
             started=self._clock.monotonic(),
             book=self.revoked,
-            revocation=self.settings.revocation,
+        )
+        evictor = Evictor(self.validator)
+        fleet = FleetEvictions(evictor)
+        interval_seconds = self.settings.revocation.feed_ping_interval.total_seconds()
+        fleet.notices = self.notices = Notices(
+            self.store, fleet.heard, ping_interval_seconds=interval_seconds
         )
         return AdminPort(
             view,
             health=self._health,
-            evictor=Evictor(self.validator),
+            evictor=evictor,
             ping_store=self.store.ping,
+            fleet=fleet if self.settings.revocation.feed else None,
         )
 
     def _build_feed(self) -> RevocationFeed:

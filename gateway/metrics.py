@@ -1,8 +1,8 @@
 """What is counted, for Prometheus.
 
 Whoever counts sees a method named after the event, never the client library. No label ever
-holds a token, a token key or anything else that a client can make up. Long, because it is the
-one list of them.
+holds a token, a token key or anything else that a client can make up.
+Long, because every metric is defined in one place.
 """
 
 import platform

@@ -3,6 +3,7 @@
 The value of a token is an RFC 7662 introspection document; ``docs/store.md`` describes it
 for whoever writes it. Every call ends within the store's time-out, and every way in which
 Redis can fail ends as ``StoreUnavailable``: a store that is down says nothing of a token.
+Long, because every kind of Redis is opened here.
 """
 
 import asyncio
@@ -130,6 +131,12 @@ class TokenStore:
             pipe.hgetall(name)
             *_, found = await pipe.execute()
         return _texts(found)
+
+    async def publish(self, channel: str, message: str) -> int:
+        """Send a message to all who listen; return how many do, on the server that was asked."""
+        async with self._answering():
+            receivers: int = await self.client.publish(channel, message)
+        return receivers
 
     async def ping(self) -> None:
         """Return when the store answers."""

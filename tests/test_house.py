@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ONLY_STORE = ("store.py", "tracking.py", "keymanager/", "demo/stack.py")
-"""Who may import redis: the store and its feed, the key manager, and the demo's memory."""
+ONLY_STORE = ("store.py", "tracking.py", "notices.py", "keymanager/", "demo/stack.py")
+"""Who may import redis: the store, its feed, notices, the key manager, and the demo's memory."""
 PURE = (
     *("bearer", "bound", "cache", "errors", "headers", "request_head", "revocations", "routes"),
     "tokens",
@@ -26,8 +26,10 @@ TESTED_BY = {
     "loadtest/rows.py": "loadtest/test_record.py",
     "loadtest/report/charts.py": "loadtest/test_report_page.py",
     "loadtest/report/figure_tables.py": "loadtest/test_report_tables.py",
+    "loadtest/report/glossary.py": "loadtest/test_report_page.py",
     "loadtest/report/markup.py": "loadtest/test_report_page.py",
     "loadtest/report/names.py": "loadtest/test_report_page.py",
+    "loadtest/report/opening.py": "loadtest/test_report_page.py",
     "loadtest/report/palette.py": "loadtest/test_report_page.py",
     "loadtest/report/style.py": "loadtest/test_report_page.py",
     "loadtest/report/svg.py": "loadtest/test_report_page.py",

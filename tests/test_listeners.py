@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from backends import recording
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -103,6 +104,23 @@ async def test_tls_and_plain_on_two_ports(pair: Pair) -> None:
             assert (await client.answer()).status == 200
         protocols = [seen.values("X-Forwarded-Proto") for seen in backend.seen]
         assert protocols == [[b"https"], [b"http"]]
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 100_000, 20_000_000])
+async def test_answers_over_tls(pair: Pair, size: int) -> None:
+    """Of any size: flow control over TLS isn't quite that of plain connections."""
+
+    async def handler(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=b"x" * size)
+
+    async with (
+        recording(handler) as backend,
+        running(backend.url, listen=pair.settings) as gateway,
+        connect(gateway.url, tls=trusting()) as client,
+    ):
+        for _ in range(2):
+            await client.send(request("/", method="POST", body=b"x" * min(size, 1_000_000)))
+            assert len((await client.answer()).body) == size
 
 
 async def test_tls_alone(pair: Pair) -> None:

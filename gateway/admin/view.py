@@ -8,7 +8,7 @@ from gateway.admin.tally import Tally, tally
 from gateway.clock import Clock
 from gateway.metrics import Metrics
 from gateway.revocations import RevokedToken, RevokedTokens
-from gateway.settings import Revocation, Settings
+from gateway.settings import Settings
 from gateway.store import TokenStore
 from gateway.tokens import TokenKey
 
@@ -50,10 +50,7 @@ class MarkedToken:
 
 @dataclass(frozen=True, slots=True)
 class GatewayView:
-    """Satisfies ``state.Watched``.
-
-    ``current`` returns the settings in effect; ``revocation`` are those that last until a restart.
-    """
+    """Satisfies ``state.Watched``. ``current`` returns the settings in effect."""
 
     current: Callable[[], Settings]
     metrics: Metrics
@@ -61,7 +58,6 @@ class GatewayView:
     clock: Clock
     started: float
     book: RevokedTokens
-    revocation: Revocation
 
     @property
     def settings(self) -> Settings:
@@ -71,12 +67,12 @@ class GatewayView:
     @property
     def mode(self) -> Literal["lapse", "evict"]:
         """What a revocation does."""
-        return self.revocation.on_revoke
+        return self.settings.revocation.on_revoke
 
     @property
     def feed_enabled(self) -> bool:
         """Whether the gateway listens for revocations."""
-        return self.revocation.feed
+        return self.settings.revocation.feed
 
     @property
     def store_reachable(self) -> bool:

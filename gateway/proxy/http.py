@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.errors import UpstreamInvalid
-from gateway.exchange import Exchange, RelayedResponse, RequestBody, cut_off
+from gateway.exchange import Exchange, RelayedResponse, RequestBody
 from gateway.headers import HeaderPolicy, client_response, one_spelling, upstream_request
 from gateway.metrics import Metrics
 from gateway.routes import Route
@@ -187,12 +187,14 @@ class HttpProxy:
 
     @contextmanager
     def _within_answer(self, exchange: Exchange, body: RequestBody) -> Iterator[None]:
-        """Cut the client off when the upstream fails: half an answer isn't one (RFC 9112 §8)."""
+        """Have the client cut off when the upstream fails: half an answer isn't one.
+
+        So it is by ``GatewayConnection``, for any error of a connection (RFC 9112 §8).
+        """
         try:
             yield
         except _UPSTREAM_FAULTS as error:
             self._note_abort(exchange, body, error)
-            cut_off(exchange.request)
             raise ConnectionResetError("the upstream failed within its answer") from None
 
     def _note_abort(self, exchange: Exchange, body: RequestBody, error: Exception) -> None:

@@ -120,9 +120,8 @@ class Pipeline:
         except Exception:
             log.exception("internal error", request_id=exchange.request_id.decode())
             if exchange.request.writer.output_size:
-                # Part of an answer is out: it must not look whole.
+                # Part of an answer is out. It must not look whole: the client is cut off for this.
                 exchange.outcome = "server_error"
-                cut_off(exchange.request)
                 raise ConnectionResetError("internal error within an answer") from None
             fault = GatewayError("Internal error.")
             fault.close = True

@@ -166,7 +166,8 @@ class GatewayConnection(RequestHandler):
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
-        if self._awaits_header() and "header" not in self._deadlines:
+        new = not self._request_count  # perhaps even too new for its task to have started
+        if (new or self._awaits_header()) and "header" not in self._deadlines:
             self.force_close()
 
     def _add_error(self) -> None:

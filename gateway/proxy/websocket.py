@@ -1,6 +1,6 @@
 """A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455).
 
-Long, because a WebSocket ends in many ways.
+Long, because both ends of a relay are closed together.
 """
 
 import asyncio
@@ -87,8 +87,8 @@ class WebSocketProxy:
         self._session = session
         self._policy = policy
         self._open: set[Socket] = set()
-        self._closing = False
         self._ends: dict[int, tuple[Socket, Socket]] = {}  # by the exchange's identity
+        self._closing = False
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None

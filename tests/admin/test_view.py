@@ -17,7 +17,7 @@ class Bench:
     """A view of parts that the test moves."""
 
     def __init__(self, clock: FakeClock, revocation: Revocation | None = None) -> None:
-        self.settings = Settings()
+        self.settings = Settings(revocation=revocation or Revocation())
         self.metrics = Metrics()
         self.book = RevokedTokens(max_age_seconds=60, clock=clock, metrics=self.metrics)
         self.view = GatewayView(
@@ -27,7 +27,6 @@ class Bench:
             clock=clock,
             started=clock.monotonic(),
             book=self.book,
-            revocation=revocation or Revocation(),
         )
 
 
@@ -54,7 +53,7 @@ def test_the_parts_of_a_gateway_say_what_it_is(clock: FakeClock) -> None:
 def test_the_mode_and_the_feed_are_those_it_works_by(
     clock: FakeClock, values: dict[str, object], mode: str, feed: bool
 ) -> None:
-    """Which a reload doesn't change."""
+    """Which only a restart changes."""
     view = Bench(clock, Revocation.model_validate(values)).view
     assert (view.mode, view.feed_enabled) == (mode, feed)
 

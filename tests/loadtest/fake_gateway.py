@@ -111,6 +111,7 @@ class RawServer:
         self.requests: list[bytes] = []
         self.connections = 0
         self._writers: list[asyncio.StreamWriter] = []
+        self._serving: list[asyncio.Task[None] | None] = []
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
@@ -123,9 +124,12 @@ class RawServer:
             for writer in self._writers:
                 writer.close()
             await server.wait_closed()
+            # A connection's task left to the end of the loop would be cancelled there, and said.
+            await asyncio.gather(*filter(None, self._serving))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._serving.append(asyncio.current_task())
         self._writers.append(writer)
         while True:
             try:

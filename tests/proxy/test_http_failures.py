@@ -9,8 +9,11 @@ import pytest
 from backends import Connection, answering, scripted
 from wire import connect, fetch, request
 
-from gateway.exchange import RelayedResponse
+from gateway.exchange import RelayedResponse, RequestBody
+from gateway.headers import HeaderPolicy
+from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
+from gateway.upstream import open_session
 from proxy.gateways import LogText, count, outcomes, running, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -64,7 +67,7 @@ async def test_a_connection_that_takes_too_long(full: str) -> None:
 
 async def test_no_upstream_connection_is_free() -> None:
     """504 when all ``limits.upstream_connections`` are busy for ``connect_timeout``."""
-    limits = {"upstream_connections": 1, "connect_timeout": "50ms"}
+    limits = {"upstream_connections": 1, "connect_timeout": "500ms"}
     async with (
         scripted(silence) as backend,
         running(backend.url, limits=limits) as gateway,
@@ -115,6 +118,36 @@ async def test_a_body_that_the_upstream_does_not_take(framing: str) -> None:
         assert outcomes(gateway) == {"upstream_timeout": 1}
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_upstream_that_takes_the_body_and_falls_silent() -> None:
+    """504 also when all of the body was handed over, but perhaps not taken."""
+    session = open_session(
+        connect_timeout_seconds=1, read_timeout_seconds=9, idle_timeout_seconds=1, connections=1
+    )
+    proxy = HttpProxy(
+        session,
+        policy=HeaderPolicy(),
+        metrics=Metrics(),
+        max_body=100,
+        body_timeout_seconds=1,
+    )
+
+    class Body(RequestBody):
+        def __init__(self) -> None:
+            """Need no request."""
+
+        async def chunks(self) -> AsyncIterator[bytes]:
+            yield b"content"
+
+    async with session, asyncio.timeout(None) as patience:
+        chunks = proxy._handed_over(Body(), patience)
+        assert await anext(chunks) == b"content"
+        assert patience.when() is not None
+        with pytest.raises(StopAsyncIteration):
+            await anext(chunks)
+        assert patience.when() is not None
+        patience.reschedule(None)
 
 
 GARBLED = {
@@ -195,7 +228,7 @@ async def test_an_upstream_that_dies_within_its_answer(
 
     async with (
         scripted(script) as backend,
-        running(backend.url, limits={"read_timeout": "100ms"}) as gateway,
+        running(backend.url, limits={"read_timeout": "500ms"}) as gateway,
         connect(gateway.url) as client,
     ):
         await client.send(request("/", version=version))

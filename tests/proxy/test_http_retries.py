@@ -126,7 +126,7 @@ async def test_a_time_out_is_not_sent_again() -> None:
 
     async with (
         scripted(script) as backend,
-        running(backend.url, limits={"read_timeout": "50ms"}) as gateway,
+        running(backend.url, limits={"read_timeout": "500ms"}) as gateway,
     ):
         assert (await fetch(gateway.url, request("/"))).status == 200
         assert (await fetch(gateway.url, request("/"))).status == 504

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from backends import Connection, RecordingBackend, scripted
-from wire import connect, fetch, request
+from backends import Connection, RecordingBackend, answering, scripted
+from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
 from proxy.gateways import LogText, count, outcomes, running, until
@@ -121,24 +121,72 @@ async def test_uploads_under_way_finish() -> None:
     assert slow.body == b"firstother"
 
 
+def answer_of(size: int) -> bytes:
+    """Return an answer with so much content."""
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, b"x" * size)
+
+
+async def stalled(client: Client, gateway: Gateway) -> tuple[int, int]:
+    """Ask for an answer and don't read it; return how much of it is sent, and how much waits."""
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await client.send(request("/"))
+    assert gateway._server is not None
+    await until(lambda: count(gateway, "gateway_requests_in_progress") == 1)
+    (connection,) = gateway._server.connections
+    assert connection.transport is not None
+    sizes: list[tuple[int, int]] = []
+    while len(sizes) < 2000 or sizes[-1] != sizes[-1000]:
+        await asyncio.sleep(0)
+        if connection._current_request is not None:
+            written = connection._current_request.writer.output_size
+        sizes.append((written, connection.transport.get_write_buffer_size()))
+    return sizes[-1]
+
+
 async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
-    """Under way is whatever the operating system hasn't taken yet."""
-    size = 1_000_000
-    slow = Slow(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (size, b"x" * size))
+    """Under way is whatever the operating system hasn't taken yet, were it a few bytes."""
+    small = 4096
+    slow = Slow(answer_of(20_000_000))
     slow.go.set()
+    async with scripted(slow) as backend, running(backend.url) as gateway:
+        async with connect(gateway.url, receive_buffer=small) as client:
+            written, waiting = await stalled(client, gateway)
+        await until(lambda: count(gateway, "gateway_connections") == 0)
+        # Now just more than the system takes, and less than asyncio finds worth a pause.
+        size = written - waiting + 30_000
+        slow.answer = answer_of(size)
+        async with connect(gateway.url, receive_buffer=small) as client:
+            _, waiting = await stalled(client, gateway)
+            assert 0 < waiting < 65536
+            drain = asyncio.create_task(gateway.drain(grace_seconds=0))
+            await until(lambda: not gateway._listeners._servers[0].is_serving())
+            assert count(gateway, "gateway_requests_in_progress") == 1
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            assert len((await client.answer()).body) == size
+            await drain
+
+
+async def test_a_small_answer_behind_a_big_one_is_under_way_too() -> None:
+    """One that would go out at once, if there were room for it."""
+    answers = [answer_of(20_000_000)]
     async with (
-        scripted(slow) as backend,
+        scripted(answering(lambda: answers.pop(0))) as backend,
         running(backend.url) as gateway,
-        connect(gateway.url, receive_buffer=4096) as client,
     ):
-        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-        await client.send(request("/"))
-        await slow.reached.wait()
-        drain = asyncio.create_task(gateway.drain(grace_seconds=0))
-        await until(lambda: not gateway._listeners._servers[0].is_serving())
-        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        assert len((await client.answer()).body) == size
-        await drain
+        async with connect(gateway.url, receive_buffer=4096) as client:
+            written, waiting = await stalled(client, gateway)
+        await until(lambda: count(gateway, "gateway_connections") == 0)
+        size = written - waiting - 20_000
+        answers += [answer_of(size), answer_of(40_000)]
+        async with connect(gateway.url, receive_buffer=4096) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await client.send(request("/"))
+            await until(lambda: outcomes(gateway)["proxied"] == 1)
+            _, waiting = await stalled(client, gateway)
+            assert 0 < waiting < 40_000
+            assert count(gateway, "gateway_requests_in_progress") == 1
+            client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            assert [len((await client.answer()).body) for _ in range(2)] == [size, 40_000]
 
 
 async def test_a_request_that_is_beginning_is_answered(backend: RecordingBackend) -> None:

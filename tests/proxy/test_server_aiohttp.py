@@ -22,6 +22,7 @@ ATTRIBUTES = [
     (RequestHandler, "_loop"),
     (RequestHandler, "_manager"),
     (RequestHandler, "_messages"),
+    (RequestHandler, "_request_count"),
     (RequestHandler, "_waiter"),
     (ResponseHandler, "_payload"),
     (StreamWriter, "_headers_buf"),

@@ -62,7 +62,7 @@ async def test_a_slow_header_section_behind_a_request_under_way() -> None:
         await connection.send(OK)
         await connection.rest()
 
-    limits = {"header_timeout": "50ms", "idle_timeout": "100ms"}
+    limits = {"header_timeout": "50ms", "idle_timeout": "500ms"}
     async with (
         scripted(script) as backend,
         running(backend.url, limits=limits) as gateway,
@@ -102,7 +102,7 @@ async def test_header_time_out_is_not_for_bodies_and_answers(backend: RecordingB
 async def test_an_idle_connection(backend: RecordingBackend, after: bytes) -> None:
     """It is closed after idle_timeout: one that never said anything, and one between requests."""
     async with (
-        running(backend.url, limits={"idle_timeout": "50ms"}) as gateway,
+        running(backend.url, limits={"idle_timeout": "500ms"}) as gateway,
         connect(gateway.url) as client,
     ):
         if after:
@@ -122,7 +122,7 @@ async def test_idle_time_out_is_not_for_requests_under_way() -> None:
 
     async with (
         scripted(script) as backend,
-        running(backend.url, limits={"idle_timeout": "20ms"}) as gateway,
+        running(backend.url, limits={"idle_timeout": "500ms"}) as gateway,
         connect(gateway.url) as client,
         connect(gateway.url) as other,
     ):

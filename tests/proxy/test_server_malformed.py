@@ -100,6 +100,7 @@ async def test_malformed_requests(
         answer = await client.answer()
         credentials = answer.error["error"] == "invalid_request"
         assert 400 <= answer.status < 500
+        assert answer.version in {b"HTTP/1.0", b"HTTP/1.1"}
         assert answer.values("Content-Type") == [b"application/json"]
         if not credentials:
             assert answer.values("Connection") == [b"close"]

@@ -1,0 +1,286 @@
+"""A Redis whose every command, and every message of its feed, a test holds up, loses or lets pass.
+
+It knows the truth: when which token was good. Commands of different connections overtake each
+other; messages on one connection don't. What is revoked is told to all who listen at that instant.
+"""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from virtual_loop import VirtualLoop
+
+from gateway.tokens import TokenKey
+from gateway.tracking import Listener
+
+PREFIX = "token:"
+
+
+@dataclass(slots=True)
+class History:
+    """When a token was good: at which writes (``seq``, of all tokens) and instants (monotonic).
+
+    ``exp`` is on the monotonic clock too. While it is active, ``began`` is when it became so;
+    ``ended`` is when it last ceased to be.
+    """
+
+    active: bool = False
+    exp: float = float("inf")
+    began: tuple[int, float] = (0, float("-inf"))
+    ended: tuple[int, float] = (-1, float("-inf"))
+
+
+class Command:
+    """A command on its way: not yet carried out, or carried out and not yet answered."""
+
+    def __init__(self, perform: Callable[[], Any]) -> None:
+        self._perform = perform
+        self._result: Any = None
+        self.carried_out = False
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def carry_out(self) -> None:
+        if not self.carried_out:
+            self.carried_out = True
+            self._result = self._perform()
+
+    def answer(self) -> None:
+        self.carry_out()
+        if not self.answered.done():
+            self.answered.set_result(None)
+
+    def fail(self) -> None:
+        if not self.answered.done():
+            self.answered.set_exception(RedisConnectionError("on purpose"))
+
+    async def result(self) -> Any:
+        await self.answered
+        return self._result
+
+
+class BoundRedis:
+    """The one store of all gateways."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.seq = 0
+        self.holds = False
+        self.fails = False
+        self.under_way: list[Command] = []
+        self.listening: list[Connection] = []
+        self._documents: dict[TokenKey, bytes] = {}
+        self._history: dict[TokenKey, History] = {}
+        self._expiry: dict[TokenKey, asyncio.TimerHandle] = {}
+
+    # What anyone does to it
+
+    def write(
+        self,
+        key: TokenKey,
+        document: bytes | None,
+        *,
+        exp: float = float("inf"),
+        expires_in_seconds: float | None = None,
+    ) -> None:
+        """Set a token's document, or remove it; ``exp`` is on the monotonic clock."""
+        if document is None and key not in self._documents:
+            return
+        self._note(key, active=document is not None and b"true" in document, exp=exp)
+        if (timer := self._expiry.pop(key, None)) is not None:
+            timer.cancel()
+        if document is None:
+            del self._documents[key]
+        else:
+            self._documents[key] = document
+            if expires_in_seconds is not None:
+                self._expiry[key] = self.loop.call_later(expires_in_seconds, self.write, key, None)
+        for connection in self.listening:
+            connection.push(key)
+
+    def clear(self) -> None:
+        """FLUSHALL."""
+        for key in self._documents:
+            self._note(key, active=False, exp=float("inf"))
+        self._documents.clear()
+        for connection in self.listening:
+            connection.push(None)
+
+    def _note(self, key: TokenKey, *, active: bool, exp: float) -> None:
+        history = self._history.setdefault(key, History())
+        now, was_good = self.loop.time(), self.is_good(key)
+        if history.active:
+            history.ended = (self.seq, min(now, history.exp))
+        self.seq += 1
+        if active and not was_good:
+            history.began = (self.seq, now)
+        history.active, history.exp = active, exp
+
+    # The truth
+
+    def is_good(self, key: TokenKey) -> bool:
+        history = self._history.get(key, History())
+        return history.active and self.loop.time() < history.exp
+
+    def last_good(self, key: TokenKey) -> tuple[int, float]:
+        """Return the last write after which, and the last instant at which, a token was good."""
+        history = self._history.get(key, History())
+        if history.active:
+            return self.seq, min(self.loop.time(), history.exp)
+        return history.ended
+
+    def last_bad(self, key: TokenKey) -> tuple[int, float]:
+        """Return the last write after which, and the last instant at which, it wasn't."""
+        if not self.is_good(key):
+            return self.seq, self.loop.time()
+        seq, at = self._history[key].began
+        return seq - 1, at
+
+    # What a gateway asks (the part of redis-py's client that TokenStore uses here)
+
+    async def _do(self, perform: Callable[[], Any]) -> Any:
+        if self.fails:
+            raise RedisConnectionError("on purpose")
+        command = Command(perform)
+        if self.holds:
+            self.under_way.append(command)
+        else:
+            command.carry_out()
+            self.loop.call_soon(command.answer)
+        return await command.result()
+
+    async def mget(self, names: Sequence[str]) -> list[bytes | None]:
+        found: list[bytes | None] = await self._do(
+            lambda: [self._documents.get(_key(name)) for name in names]
+        )
+        return found
+
+    async def set(self, name: str, value: str, *, px: int) -> None:
+        # What a gateway writes has ``exp``, and expires then.
+        life = json.loads(value)["exp"] - self.wall()
+        exp = self.loop.time() + life
+
+        def perform() -> None:
+            self.write(_key(name), value.encode(), exp=exp, expires_in_seconds=px / 1000)
+
+        await self._do(perform)
+
+    async def delete(self, *names: str) -> int:
+        def perform() -> int:
+            for name in names:
+                self.write(_key(name), None)
+            return len(names)
+
+        removed: int = await self._do(perform)
+        return removed
+
+    async def hgetall(self, name: str) -> dict[bytes, bytes]:  # noqa: ARG002 -- there are no grants
+        found: dict[bytes, bytes] = await self._do(dict)
+        return found
+
+    def wall(self) -> float:
+        return self.loop.wall()
+
+
+class Connection:
+    """A gateway's connection for the feed, in place of ``tracking.Tracking``.
+
+    ``heard`` has the last write of each token that the gateway was told of; ``noticed_seconds``
+    is the longest time until the gateway notices that it isn't told (by its pings).
+    """
+
+    def __init__(self, redis: BoundRedis, listener: Listener, *, noticed_seconds: float) -> None:
+        self._redis = redis
+        self._listener = listener
+        self._noticed_seconds = noticed_seconds
+        self._waiting: deque[tuple[int, TokenKey | None, float]] = deque()
+        self._deadline: asyncio.TimerHandle | None = None
+        self.is_open = False
+        self.is_up = False
+        self.is_dead = False
+        self.holds = False
+        self.heard: dict[TokenKey | None, int] = {}
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def connect(self) -> None:
+        """Be told from now on; the gateway learns of it by ``up``."""
+        self._redis.listening.append(self)
+        self.is_open = True
+
+    def up(self, *, relies_on_nothing: bool) -> None:
+        self.is_up = True
+        self._listener.up()
+        if relies_on_nothing:
+            self.heard = {None: self._redis.seq}
+        self._deliver_soon()
+
+    def push(self, key: TokenKey | None) -> None:
+        """The store tells of a change."""
+        if not self.is_dead:
+            self._waiting.append((self._redis.seq, key, self._redis.loop.time()))
+            self._deliver_soon()
+
+    def die(self) -> None:
+        """Tell nothing more, and don't say so: a half-open connection."""
+        self.is_dead = True
+        self._waiting.clear()
+        self._expect_within(self._noticed_seconds)
+
+    def lose(self) -> None:
+        """Be closed, or found dead; what wasn't told is never told."""
+        self._redis.listening.remove(self)
+        self._waiting.clear()
+        self._expect_within(None)
+        self.is_open = self.is_up = self.is_dead = False
+        self._listener.down("on purpose")
+
+    def deliver(self, most: int = 1000) -> None:
+        """Tell the gateway what waits, the earliest first."""
+        if self.is_dead:
+            return
+        for _ in range(min(most, len(self._waiting))):
+            seq, key, _ = self._waiting.popleft()
+            if key is None:
+                self._listener.invalidated_all()
+                self.heard = {None: seq}
+            else:
+                self._listener.invalidated([key])
+                self.heard[key] = seq
+        self._expect_within(None)
+        if self._waiting and self.is_up:
+            self._expect_within(
+                self._waiting[0][2] + self._noticed_seconds - self._redis.loop.time()
+            )
+
+    def heard_of(self, key: TokenKey) -> int:
+        """Return the last write that this gateway was told of, and that may have been a token's."""
+        return max(self.heard.get(key, -1), self.heard.get(None, -1))
+
+    def _deliver_soon(self) -> None:
+        if not self.is_up or not self._waiting:
+            return
+        if not self.holds:
+            self._redis.loop.call_soon(self._deliver_if_up)
+        elif self._deadline is None:
+            self._expect_within(self._noticed_seconds)
+
+    def _deliver_if_up(self) -> None:
+        if self.is_up:
+            self.deliver()
+
+    def _expect_within(self, seconds: float | None) -> None:
+        # A ping's answer comes behind what waits, so what waits too long is a ping unanswered.
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self._redis.loop.call_later(max(0.0, seconds), self.lose)
+
+
+def _key(name: str) -> TokenKey:
+    return TokenKey(bytes.fromhex(name.removeprefix(PREFIX)))

@@ -1,0 +1,61 @@
+"""An event loop whose time is a test's clock: it never waits, and timers run in their order."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from clocks import FakeClock
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """Runs what is ready until nothing is; time passes by ``advance`` alone."""
+
+    _ready: Any  # asyncio's own, in every version so far: what is to run in the next turn,
+    _scheduled: Any  # and a heap of timers
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._test_clock = clock
+        super().__init__()
+
+    def time(self) -> float:
+        return self._test_clock.monotonic()
+
+    def wall(self) -> float:
+        return self._test_clock.wall()
+
+    def settle(self) -> None:
+        """Run until nothing is ready."""
+        self.call_soon(self._stop_when_idle)
+        self.run_forever()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, stopping at each timer on the way."""
+        until = self.time() + seconds
+        while (due := self._next_timer()) is not None and due <= until:
+            self._test_clock.advance(max(0.0, due - self.time()))
+            self.settle()
+        self._test_clock.advance(until - self.time())
+
+    def finish(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run a coroutine that waits for no time to pass."""
+        task = self.create_task(coroutine)
+        self.settle()
+        task.result()
+
+    def end(self) -> None:
+        """Cancel all that is left, and close."""
+        for task in asyncio.all_tasks(self):
+            task.cancel()
+        self.settle()
+        self.close()
+
+    def _stop_when_idle(self) -> None:
+        if self._ready:
+            self.call_soon(self._stop_when_idle)
+        else:
+            self.stop()
+
+    def _next_timer(self) -> float | None:
+        return min(
+            (timer.when() for timer in self._scheduled if not timer.cancelled()), default=None
+        )
