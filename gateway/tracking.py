@@ -123,6 +123,7 @@ class Tracking:
                     await _track(connection, self._key_prefix)
         except TimeoutError:
             raise Lost("no connection in time") from None
+        heed_cancellation()
         self._delay_seconds = FIRST_DELAY_SECONDS
         self._answered.clear()
         self._listener.up()
