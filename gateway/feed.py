@@ -16,7 +16,7 @@ from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
 from gateway.store import TokenStore
 from gateway.tokens import MalformedFacts, TokenKey, parse_facts
-from gateway.tracking import Tracking
+from gateway.tracking import Tracking, heed_cancellation
 from gateway.validator import Validator
 
 log = structlog.stdlib.get_logger(__name__)
@@ -146,6 +146,7 @@ class RevocationFeed:
     async def _check(self) -> None:
         """Compare what has changed with the store, a batch at a time."""
         while True:
+            heed_cancellation()
             await self._work.wait()
             batch = list(islice(self._pending, self._max_batch))
             for key in batch:
@@ -193,6 +194,7 @@ class RevocationFeed:
         left: list[TokenKey] = []
         began = self._clock.monotonic()
         while True:
+            heed_cancellation()
             if not left:
                 if self.is_up:
                     self.complete(began)

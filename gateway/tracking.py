@@ -100,6 +100,7 @@ class Tracking:
     async def run(self) -> None:
         """Listen, for ever."""
         while True:
+            heed_cancellation()
             connections: list[AbstractConnection] = []
             try:
                 await self._listen(connections)
@@ -122,6 +123,7 @@ class Tracking:
                     await _track(connection, self._key_prefix)
         except TimeoutError:
             raise Lost("no connection in time") from None
+        heed_cancellation()
         self._delay_seconds = FIRST_DELAY_SECONDS
         self._answered.clear()
         self._listener.up()
@@ -161,6 +163,7 @@ class Tracking:
         slice_ends, slices_left, sent = 0.0, 0, 0.0
         waiting = False
         while True:
+            heed_cancellation()
             if not waiting and now() >= ping_due:
                 ping_due = now() + self._ping_interval_seconds
                 slice_ends, slices_left = now() + self._timeout_seconds / _SLICES, _SLICES
@@ -248,7 +251,7 @@ class Tracking:
             except (TimeoutError, *_FAULTS):
                 # Whether the servers are there is what their own connections tell.
                 servers = {}
-            _heed_cancellation()
+            heed_cancellation()
             if servers and set(servers) != listened_to:
                 raise Lost("other servers are the masters now")
 
@@ -290,10 +293,12 @@ async def _close(connection: AbstractConnection) -> None:
         log.debug("feed connection did not close", exc_info=True)
 
 
-def _heed_cancellation() -> None:
-    """Raise ``CancelledError`` if this task was cancelled, and redis-py made something else of it.
+def heed_cancellation() -> None:
+    """Raise ``CancelledError`` if this task was cancelled, and something else came of that.
 
-    Its Sentinel and Cluster clients do so when cancelled while they look for their servers.
+    In Python 3.11 ``asyncio.wait_for``, with which redis-py sends commands, returns as if nothing
+    had happened when it is cancelled just as what it waits for is done. A loop without an end
+    must look for itself, or the gateway never stops.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():

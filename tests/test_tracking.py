@@ -187,6 +187,28 @@ async def test_a_frozen_server_is_noticed(listen: Listen, server: RedisServer) -
     assert await heard.next() == [A]
 
 
+async def test_it_can_be_stopped_at_any_moment(server: RedisServer) -> None:
+    """While it connects, listens or pings: whatever redis-py makes of a cancellation."""
+    for turns in range(60):
+        store = open_store(Store.model_validate({"url": server.url}))
+        tracking = Tracking(
+            store.client,
+            Heard(),
+            key_prefix=store.key_prefix,
+            ping_interval_seconds=0.001,
+            timeout_seconds=0.5,
+            clock=SystemClock(),
+        )
+        task = asyncio.create_task(tracking.run())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        async with asyncio.timeout(5):
+            await asyncio.wait([task])
+        assert task.cancelled()
+        await store.close()
+
+
 async def test_nobody_there(listen: Listen) -> None:
     """It is down until somebody is; each failure is one more attempt, ever later."""
     with socket.socket() as nobody:

