@@ -47,6 +47,12 @@ async def test_bytes_that_are_not_utf_8_pass_byte_for_byte() -> None:
     assert answer.values("X-New") == [b"caf\xc3\xa9"]
 
 
+async def test_long_fields_pass() -> None:
+    """Some backends' cookies and policies are longer than the library's 8 KiB."""
+    answer = await relayed(raw(b"X-Long: " + b"x" * 60_000))
+    assert answer.values("X-Long") == [b"x" * 60_000]
+
+
 @pytest.mark.parametrize("reason", [b"OK", b"", b"All is well", b"caf\xe9", b"caf\xc3\xa9"])
 async def test_the_reason_passes_byte_for_byte(reason: bytes) -> None:
     """Whatever it says, in whatever encoding."""

@@ -210,6 +210,34 @@ class TestStalledClients:
             await until(lambda: count(gateway, "gateway_connections") == 0)
             assert set(outcomes(gateway)) == {"no_credentials"}
 
+    async def test_slow_is_not_stalled(self, backend: RecordingBackend) -> None:
+        """Who took some of what waits has as much time again; who took nothing is cut off."""
+
+        class Transport(asyncio.Transport):
+            waiting = 100_000
+            aborted = False
+
+            def get_write_buffer_size(self) -> int:
+                return self.waiting
+
+            def abort(self) -> None:
+                self.aborted = True
+
+        async with running(backend.url) as gateway:
+            assert gateway._server is not None
+            connection, transport = gateway._server(), Transport()
+            connection.transport = transport
+            connection.pause_writing()
+            for transport.waiting in (99_999, 50_000, 1):
+                (timer,) = connection._deadlines.values()
+                timer._run()
+                assert not transport.aborted
+            (timer,) = connection._deadlines.values()
+            timer._run()
+            assert transport.aborted
+            assert connection.stalled
+            assert connection._deadlines == {}
+
     async def test_one_that_reads_slowly_is_served(self) -> None:
         """Pauses shorter than the limit are no stall, however many."""
         said = b"HTTP/1.1 200 OK\r\nContent-Length: 8000000\r\n\r\n" + b"x" * 8_000_000

@@ -74,6 +74,23 @@ async def test_the_upstreams_close_code_reaches_the_client(code: int, reason: st
         await until(lambda: outcomes(gateway) == {"proxied": 1})
 
 
+@pytest.mark.parametrize("code", [1006, 1007, 1014])
+async def test_codes_that_tell_of_what_was_not_sent(code: int) -> None:
+    """1006 never stands in a frame (RFC 6455 §7.4.1), so it isn't passed on as one."""
+    async with (
+        scripted(accepting) as backend,
+        running(backend.url) as gateway,
+        connect(gateway.url) as client,
+    ):
+        await opened(client)
+        await client.send(close_frame(code, masked=True))
+        passed = 1000 if code == 1006 else code
+        assert await client.rest() == close_frame(passed)
+        async with asyncio.timeout(10):
+            await backend.connections[0].gone.wait()
+        assert unmasked(backend.connections[0].received) == close_frame(passed)
+
+
 async def test_a_client_that_closes_without_a_status() -> None:
     """No status is a normal end (RFC 6455 §7.1.5): the upstream hears 1000."""
     async with (
