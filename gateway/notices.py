@@ -16,6 +16,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from gateway.patience import Patience
 from gateway.store import TokenStore
+from gateway.tracking import heed_cancellation
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -84,6 +85,7 @@ class Notices:
                     log.warning("notices of other gateways aren't heard", why=type(error).__name__)
             finally:
                 self.up.clear()
+            heed_cancellation()
             await self._sleep(_RETRY_SECONDS)
 
     async def _hear(self) -> None:
@@ -93,6 +95,7 @@ class Notices:
                 await pubsub.subscribe(self._channel)
             pinged = False
             while True:
+                heed_cancellation()
                 message = await pubsub.get_message(timeout=self._ping_interval_seconds)
                 if message is not None:
                     pinged = False

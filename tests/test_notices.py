@@ -73,6 +73,19 @@ async def test_what_makes_no_sense_is_passed_over(redis_url: str, junk: bytes) -
         assert await one.next() == "sense"
 
 
+async def test_it_can_be_stopped_at_any_moment(redis_url: str) -> None:
+    """While it connects, listens or pings: whatever redis-py makes of a cancellation."""
+    for turns in range(60):
+        gateway = Gateway(redis_url)
+        gateway.notices._ping_interval_seconds = 0.001
+        gateway.notices.start()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            await gateway.notices.stop()
+        await gateway.store.close()
+
+
 async def test_a_connection_that_was_killed_comes_back(
     redis_server: RedisServer, redis_url: str
 ) -> None:
