@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from gateway.settings import Admin
 
 NO_TOKEN = "Set admin.token to allow calls that change something."  # noqa: S105 -- a message
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gateway admin"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="gateway admin"'}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Access:
 
 
 def _unauthorized(description: str) -> Refusal:
-    return Refusal(401, "unauthorized", description, tuple(_CHALLENGE.items()))
+    return Refusal(401, "unauthorized", description, tuple(CHALLENGE.items()))
 
 
 def _judge_origin(headers: Mapping[str, str]) -> Refusal | None:

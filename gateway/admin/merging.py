@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from gateway.admin.access import CHALLENGE
 from gateway.admin.fleet import WorkerAnswer
 from gateway.admin.state import MOST_SHOWN
 
@@ -64,7 +65,10 @@ def combine_evictions(answers: Sequence[WorkerAnswer]) -> web.Response:
 
 
 def _worst(answers: Sequence[WorkerAnswer]) -> web.Response:
-    return max(answers, key=lambda answer: answer.status).response()
+    response = max(answers, key=lambda answer: answer.status).response()
+    if response.status == 401:
+        response.headers.update(CHALLENGE)
+    return response
 
 
 def _answer(document: dict[str, Any]) -> web.Response:

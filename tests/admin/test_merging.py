@@ -83,6 +83,7 @@ def test_a_refusal_is_passed_on(combine: Any) -> None:
     """All workers refuse alike, for want of the token for example."""
     response = combine([answer({"error": "unauthorized"}, 401)] * 2)
     assert (response.status, json.loads(response.body)) == (401, {"error": "unauthorized"})
+    assert response.headers["WWW-Authenticate"] == 'Bearer realm="gateway admin"'
 
 
 def test_a_worker_that_does_not_answer_is_left_out_of_the_state() -> None:
