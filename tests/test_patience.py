@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -68,3 +69,22 @@ async def test_a_stalled_loop_does_not_use_the_time_up() -> None:
     async with Patience(0.05):
         loop.call_soon(stall)
         assert await answer == "here"
+
+
+async def test_a_cancellation_that_was_lost_is_raised() -> None:
+    """Whatever is waited for in the block may forget that it was cancelled."""
+    began = asyncio.Event()
+
+    async def forgetful() -> None:
+        async with Patience(60):
+            began.set()
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+        await asyncio.Event().wait()  # for ever
+
+    task = asyncio.create_task(forgetful())
+    await began.wait()
+    task.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.wait([task])
+    assert task.cancelled()
