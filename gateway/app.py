@@ -4,6 +4,7 @@ Long, because it is where all parts meet.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Self
 
 import structlog
@@ -34,6 +35,7 @@ from gateway.validator import Validator
 
 log = structlog.stdlib.get_logger(__name__)
 
+_GOODBYE_SECONDS = 0.5
 _SWEEP_INTERVAL_SECONDS = 0.1
 _SWEEP_ENTRIES = 1000  # about half a millisecond of work
 
@@ -85,7 +87,7 @@ class Gateway:
         self.metrics.promise(promised_bounds(settings))
         self._health = Health(ping_store=self.store.ping, metrics=self.metrics)
         self._traffic: Traffic | None = None
-        self._retired: set[asyncio.Task[None]] = set()
+        self._retired: dict[asyncio.Task[None], Traffic] = {}
         self._server: GatewayServer | None = None
         self._listeners = Listeners()
         self._inherited = inherited
@@ -137,6 +139,9 @@ class Gateway:
     async def stop(self) -> None:
         """Close everything now; what is under way is cut off."""
         self._listeners.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                await self._close_websockets()
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._server is not None:
@@ -173,12 +178,13 @@ class Gateway:
         assert self._traffic is not None
         assert self._server is not None
         self._health.terminating = True
-        self._traffic.pipeline.draining = True
+        for traffic in self._generations():
+            traffic.pipeline.draining = True
         log.info("draining", grace_seconds=grace_seconds)
         await asyncio.sleep(grace_seconds)
         self._listeners.close()
         self._server.close_idle()
-        await self._traffic.websocket.close()
+        await self._close_websockets()
         try:
             async with asyncio.timeout(self.settings.listen.drain_timeout.total_seconds()):
                 await self._traffic.idle()
@@ -201,6 +207,7 @@ class Gateway:
             log.warning("settings that need a restart are left as they were", settings=fixed)
         self._listeners.reload_certificate(settings)
         old, self._traffic = self._traffic, self._build_traffic(settings)
+        self._traffic.pipeline.draining = self._health.terminating
         self.settings = settings
         self._cache.max_age_seconds = settings.cache.max_age.total_seconds()
         self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()
@@ -210,9 +217,16 @@ class Gateway:
         self.metrics.promise(promised_bounds(settings))
         self._server.apply(settings.limits)
         retired = asyncio.create_task(_close_when_idle(old))
-        self._retired.add(retired)
-        retired.add_done_callback(self._retired.discard)
+        self._retired[retired] = old
+        retired.add_done_callback(self._retired.pop)
         log.info("settings reloaded", changed=changed)
+
+    def _generations(self) -> list[Traffic]:
+        current = [self._traffic] if self._traffic is not None else []
+        return [*self._retired.values(), *current]
+
+    async def _close_websockets(self) -> None:
+        await asyncio.gather(*(traffic.websocket.close() for traffic in self._generations()))
 
     def _build_caches(self) -> tuple[FactsCache, FactsCache]:
         settings = self.settings.cache

@@ -75,10 +75,14 @@ class RevocationFeed:
 
     async def stop(self) -> None:
         """Listen no longer."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        # Until Python 3.12, asyncio.wait_for, in redis-py and fakeredis, loses a cancellation that
+        # comes together with what it waits for: a task may have to be told again.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            done, pending = await asyncio.wait(self._tasks, timeout=0.1)
+            await asyncio.gather(*done, return_exceptions=True)
+            self._tasks = list(pending)
 
     def _tracking(self) -> Tracking:
         return Tracking(

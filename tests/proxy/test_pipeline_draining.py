@@ -7,7 +7,7 @@ from backends import Connection, RecordingBackend, answering, scripted
 from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import LogText, count, outcomes, running, until
+from proxy.gateways import LogText, count, outcomes, running, settings_for, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -38,6 +38,18 @@ async def test_the_grace_period(gateway: Gateway, backend: RecordingBackend) -> 
                 assert await new.rest() == b""
         await client.send(request("/"))
         assert (await client.answer()).values("Connection") == [b"close"]
+    drain.cancel()
+    await asyncio.gather(drain, return_exceptions=True)
+
+
+async def test_a_reload_in_the_grace_period_changes_nothing_of_it(
+    gateway: Gateway, backend: RecordingBackend
+) -> None:
+    """Answers by new settings are the last on their connections, too."""
+    drain = asyncio.create_task(gateway.drain(grace_seconds=3600))
+    await until(lambda: gateway._health.terminating)
+    gateway.reload(settings_for(backend.url))
+    assert (await fetch(gateway.url, request("/"))).values("Connection") == [b"close"]
     drain.cancel()
     await asyncio.gather(drain, return_exceptions=True)
 

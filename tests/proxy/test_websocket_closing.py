@@ -7,7 +7,7 @@ from aiohttp import ClientSession, WSMsgType, web
 from backends import Connection, recording, scripted
 from wire import Client, connect, request
 
-from proxy.gateways import LogText, count, outcomes, running, until
+from proxy.gateways import LogText, count, outcomes, running, settings_for, until
 from proxy.test_websocket import GOOD, HANDSHAKE, echo, talking
 
 EMPTY_CLOSE = b"\x88\x80\x00\x00\x00\x00"
@@ -244,6 +244,33 @@ async def test_draining_tells_both_ends() -> None:
         async with asyncio.timeout(10):
             assert await ended == 1001
             await drain
+
+
+async def test_stopping_tells_the_client() -> None:
+    """Also when the gateway stops at once."""
+    async with (
+        recording(talking(echo), reads=False) as backend,
+        running(backend.url) as gateway,
+        connect(gateway.url) as client,
+    ):
+        await opened(client)
+        stop = asyncio.create_task(gateway.stop())
+        assert await client.read(4) == close_frame(1001)
+        await stop
+
+
+async def test_draining_tells_those_of_before_a_reload() -> None:
+    """The drain doesn't wait for WebSockets that nobody told."""
+    async with (
+        recording(talking(echo), reads=False) as backend,
+        running(backend.url) as gateway,
+        connect(gateway.url) as client,
+    ):
+        await opened(client)
+        gateway.reload(settings_for(backend.url))
+        drain = asyncio.create_task(gateway.drain(grace_seconds=0))
+        assert await client.read(4) == close_frame(1001)
+        await drain
 
 
 async def test_one_that_opens_while_others_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
