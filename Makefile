@@ -47,7 +47,7 @@ lock: ## Pin all dependencies anew, with hashes and without any index's address.
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip --quiet install uv
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt $(ARGS)
-	$(UV_COMPILE) pyproject.toml --extra demo -c requirements/dev.txt -o requirements/run.txt
+	$(UV_COMPILE) pyproject.toml --extra demo --extra uvloop -c requirements/dev.txt -o requirements/run.txt
 	$(UV_COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
 
 clean: ## Remove everything that the other targets made.

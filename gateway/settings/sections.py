@@ -317,6 +317,10 @@ class Proxy(Section):
     ca_file: Filename | None = Field(
         None, description="PEM file with the authorities to trust for https upstreams."
     )
+    fast_lane: Flag = Field(
+        True,
+        description="Answer simple requests without a task of their own; false for debugging.",
+    )
 
 
 class Limits(Section):
