@@ -12,10 +12,9 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.errors import BadRequest, ContentTooLarge, GatewayError, RequestTimeout
+from gateway.headers import Fields, answer_framing, render
 from gateway.request_head import RequestHead
 from gateway.routes import Target
-
-Fields = list[tuple[bytes, bytes]]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)  # linger for no time: RST instead of FIN
@@ -145,18 +144,19 @@ class RelayedResponse(web.StreamResponse):
         request, writer = self._started()
         if self._keep_alive is None:
             self._keep_alive = request.keep_alive
-        bodiless = self.status == 204 or self.status < 200
-        if self._declared is not None and not bodiless:
-            self.fields.append((b"Content-Length", str(self._declared).encode()))
+        framing = answer_framing(
+            self.status,
+            self._declared,
+            bodiless=bool(self._must_be_empty_body),
+            http_1_1=request.version >= HttpVersion11,
+        )
+        self.fields += framing.fields
+        if framing.chunked:
+            writer.enable_chunking()
+        elif framing.until_close:
+            self._keep_alive = False
+        elif framing.fields:
             writer.length = self._declared
-        elif not self._must_be_empty_body:
-            # Content of unknown length: chunked where that is known, else until the end (RFC
-            # 9112 §6.3).
-            if request.version >= HttpVersion11:
-                self.fields.append((b"Transfer-Encoding", b"chunked"))
-                writer.enable_chunking()
-            else:
-                self._keep_alive = False
         if not self._keep_alive:
             self.fields.append((b"Connection", b"close"))
         elif request.version == HttpVersion10:
@@ -168,7 +168,7 @@ class RelayedResponse(web.StreamResponse):
         minor = 0 if request.version == HttpVersion10 else 1
         line = f"HTTP/1.{minor} {self.status} {self.reason}\r\n"
         head = line.encode("utf-8", "surrogateescape")  # as aiohttp's parser decoded it
-        head += b"".join(b"%b: %b\r\n" % field for field in self.fields) + b"\r\n"
+        head += render(self.fields) + b"\r\n"
         # Where aiohttp's writer keeps a header section until the first content goes out with it.
         writer._headers_buf = head  # type: ignore[attr-defined]  # noqa: SLF001
         writer._headers_written = False  # type: ignore[attr-defined]  # noqa: SLF001

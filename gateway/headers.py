@@ -4,8 +4,10 @@ Pure: no I/O, no asyncio, no aiohttp. Everything works on raw header pairs, so n
 spelling, values their bytes, and fields their order.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import quote
 
@@ -123,6 +125,27 @@ def upstream_request(
     those of its token, ``None`` on a public route. There is no Host where the upstream's own is
     to be used.
     """
+    fields = crossing_request(
+        head, policy=policy, peer=peer, scheme_name=scheme_name, public=facts is None
+    )
+    fields.append((b"X-Request-ID", request_id))
+    if facts is not None:
+        fields += identity_headers(facts, policy.identity_prefix)
+    return fields
+
+
+def crossing_request(
+    head: RequestHead,
+    *,
+    policy: HeaderPolicy,
+    peer: str | None,
+    scheme_name: str,
+    public: bool,
+) -> Fields:
+    """Return the part of ``upstream_request`` that is the same for each request of a client.
+
+    So long, that is, as its header section is the same but for the token.
+    """
     fields: Fields = []
     if policy.preserve_host and head.host is not None:
         fields.append((b"Host", head.host))
@@ -135,14 +158,11 @@ def upstream_request(
         and (
             lower != b"authorization"
             or policy.forward_authorization
-            or (facts is None and scheme(value) != b"bearer")
+            or (public and scheme(value) != b"bearer")
         )
     ]
     fields += _forwarding(head, policy.trusts(peer), peer, scheme_name)
     fields.append((b"Via", b"1.1 " + policy.via))
-    fields.append((b"X-Request-ID", request_id))
-    if facts is not None:
-        fields += identity_headers(facts, policy.identity_prefix)
     return fields
 
 
@@ -199,15 +219,23 @@ def identity_headers(facts: Facts, prefix: bytes) -> Fields:
     if facts.sub is not None:
         fields.append((prefix + b"Subject", _field_value(facts.sub)))
     if facts.scopes:
-        fields.append((prefix + b"Scope", b" ".join(sorted(map(_field_value, facts.scopes)))))
+        fields.append((prefix + b"Scope", _scope_value(facts.scopes)))
     return fields
 
 
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
+_PLAIN = re.compile(f"[{re.escape(_VISIBLE)}]*")
 
 
 def _field_value(text: str) -> bytes:
+    if _PLAIN.fullmatch(text):
+        return text.encode()
     return quote(text, safe=_VISIBLE).encode()
+
+
+@lru_cache(maxsize=4096)
+def _scope_value(scopes: frozenset[str]) -> bytes:
+    return b" ".join(sorted(map(_field_value, scopes)))
 
 
 _REPLACED = frozenset({b"content-length", b"x-request-id"})
@@ -218,15 +246,55 @@ def client_response(headers: RawHeaders, *, request_id: bytes, date: bytes) -> F
 
     ``date`` is added where the backend sent none (RFC 9110 §6.6.1).
     """
-    nominated = connection_options(
-        [value for name, value in headers if name.lower() == b"connection"]
-    )
-    dropped = HOP_BY_HOP | _REPLACED | (nominated - _NOT_NOMINABLE)
-    fields = [(name, value) for name, value in headers if name.lower() not in dropped]
-    if not any(name.lower() == b"date" for name, _ in fields):
+    fields, dated = crossing_response(headers)
+    if not dated:
         fields.append((b"Date", date))
     fields.append((b"X-Request-ID", request_id))
     return fields
+
+
+def crossing_response(headers: RawHeaders) -> tuple[Fields, bool]:
+    """Return the backend's fields that cross to the client, and whether ``Date`` is among them."""
+    lowered = [(name.lower(), name, value) for name, value in headers]
+    nominated = connection_options([value for lower, _, value in lowered if lower == b"connection"])
+    dropped = HOP_BY_HOP | _REPLACED
+    if nominated:
+        dropped |= nominated - _NOT_NOMINABLE
+    fields = [(name, value) for lower, name, value in lowered if lower not in dropped]
+    return fields, any(lower == b"date" for lower, _, _ in lowered)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How the content of an answer is framed for the client (RFC 9112 §6.3).
+
+    ``fields`` say so; without ``chunked`` and with ``until_close`` its end is the connection's.
+    """
+
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    chunked: bool = False
+    until_close: bool = False
+
+
+def answer_framing(
+    status: int, content_length: int | None, *, bodiless: bool, http_1_1: bool
+) -> Framing:
+    """Return the framing of an answer whose upstream or maker announced ``content_length``.
+
+    ``bodiless`` is an answer without content whatever it announces: to HEAD, and 204 and 304.
+    """
+    if content_length is not None and status != 204 and status >= 200:
+        return Framing(((b"Content-Length", b"%d" % content_length),))
+    if bodiless:
+        return Framing()
+    if http_1_1:
+        return Framing(((b"Transfer-Encoding", b"chunked"),), chunked=True)
+    return Framing(until_close=True)
+
+
+def render(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return fields as they stand in a message, each with its line end."""
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def one_spelling(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:

@@ -97,6 +97,22 @@ class Lookups:
         Raises:
             StoreUnavailable: the store failed, or this caller has waited ``timeout_seconds``.
         """
+        lookup = self.join(key, max_age_seconds)
+        try:
+            async with Patience(self._timeout_seconds):
+                # Shielded: a caller that goes away takes nobody else's answer with it.
+                return await asyncio.shield(lookup.answer)
+        except TimeoutError:
+            raise StoreUnavailable from None
+        finally:
+            self.leave(lookup)
+
+    def join(self, key: TokenKey, max_age_seconds: float) -> Lookup:
+        """Return the lookup of a token that ``find`` waits for, one caller more of it.
+
+        For those who don't wait in a task: they put a callback on its ``answer``, which they must
+        not cancel, keep the time-out themselves, and ``leave`` it in any case.
+        """
         lookup = self._under_way.get(key)
         if lookup is None or not self._young(lookup, max_age_seconds):
             self.detach(key)  # two answers for one token: only the later may be kept
@@ -107,19 +123,16 @@ class Lookups:
                 # The batch starts with the loop's next turn, and takes all that misses in this one.
                 self._start_batch()
         lookup.callers += 1
-        try:
-            async with Patience(self._timeout_seconds):
-                # Shielded: a caller that goes away takes nobody else's answer with it.
-                return await asyncio.shield(lookup.answer)
-        except TimeoutError:
-            raise StoreUnavailable from None
-        finally:
-            lookup.callers -= 1
-            if not lookup.callers and lookup in self._waiting:
-                # Nobody is left to answer. While the store is down such lookups would pile up,
-                # and those who come when it is back would have to wait for all of them.
-                del self._waiting[lookup]
-                self._end(lookup)
+        return lookup
+
+    def leave(self, lookup: Lookup) -> None:
+        """Wait no more for a lookup, whether it has an answer or not."""
+        lookup.callers -= 1
+        if not lookup.callers and lookup in self._waiting:
+            # Nobody is left to answer. While the store is down such lookups would pile up,
+            # and those who come when it is back would have to wait for all of them.
+            del self._waiting[lookup]
+            self._end(lookup)
 
     def _young(self, lookup: Lookup, max_age_seconds: float) -> bool:
         return lookup.sent is None or self._clock.monotonic() < lookup.sent + max_age_seconds

@@ -70,7 +70,6 @@ class Traffic:
                 metrics=metrics,
                 max_body=limits.body,
                 body_timeout_seconds=limits.body_timeout.total_seconds(),
-                write_timeout_seconds=limits.write_timeout.total_seconds(),
             ),
             websocket=self.websocket,
             oauth=self._oauth,
@@ -83,23 +82,33 @@ class Traffic:
             revalidate_seconds=limits.revalidate_streams.total_seconds(),
         )
         self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Future[None] | None = None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        self._in_flight += 1
-        self._idle.clear()
+        self.begin()
         try:
             return await self.pipeline.handle(request)
         finally:
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+            self.end()
+
+    def begin(self) -> None:
+        """One more request is under way."""
+        self._in_flight += 1
+
+    def end(self) -> None:
+        """One less is."""
+        self._in_flight -= 1
+        if not self._in_flight and self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
 
     async def idle(self) -> None:
         """Return when nothing is under way."""
-        await self._idle.wait()
+        if self._in_flight:
+            if self._idle is None:
+                self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
 
     async def close(self) -> None:
         """Finish what clients have left behind, and close the connections to upstreams."""

@@ -5,7 +5,7 @@ from typing import Protocol
 from gateway.cache import Entry, FactsCache
 from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
-from gateway.lookups import GetMany, LookupMetrics, Lookups
+from gateway.lookups import GetMany, Lookup, LookupMetrics, Lookups
 from gateway.revocations import RevocationMetrics, RevokedTokens
 from gateway.tokens import Facts, TokenKey
 
@@ -103,15 +103,35 @@ class Validator:
         if facts is not None:
             return facts
         self._metrics.cache_miss()
-        max_age_seconds = min(max_age_seconds, self._cache.max_age_seconds, self._cache.cap_seconds)
         try:
-            return await self._lookups.find(key, max_age_seconds)
+            return await self._lookups.find(key, self._bounded(max_age_seconds))
         except StoreUnavailable:
-            facts = self._cache.stale(key, max_age_seconds)
+            facts = self.stale(key, max_age_seconds)
             if facts is None:
                 raise
-            self._metrics.served_stale()
             return facts
+
+    def look_up(self, key: TokenKey, max_age_seconds: float) -> Lookup:
+        """Begin, or join, the lookup with which ``validate`` goes on where nothing is cached.
+
+        For those who don't wait in a task (``Lookups.join``); where it fails they ask ``stale``.
+        """
+        self._metrics.cache_miss()
+        return self._lookups.join(key, self._bounded(max_age_seconds))
+
+    def leave(self, lookup: Lookup) -> None:
+        """Wait no more for a lookup, whether it has an answer or not."""
+        self._lookups.leave(lookup)
+
+    def stale(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
+        """Return the facts that may serve because the store failed, if there are any."""
+        facts = self._cache.stale(key, self._bounded(max_age_seconds))
+        if facts is not None:
+            self._metrics.served_stale()
+        return facts
+
+    def _bounded(self, max_age_seconds: float) -> float:
+        return min(max_age_seconds, self._cache.max_age_seconds, self._cache.cap_seconds)
 
     def detach(self, key: TokenKey) -> None:
         """Keep nothing of a lookup under way: the token was revoked meanwhile.

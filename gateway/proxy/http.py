@@ -59,7 +59,6 @@ class HttpProxy:
         metrics: Metrics,
         max_body: int,
         body_timeout_seconds: float,
-        write_timeout_seconds: float = 0.0,  # noqa: ARG002 -- GatewayConnection's business now
     ) -> None:
         self._session = session
         self._policy = policy

@@ -42,9 +42,7 @@ class Revalidation:
         self.ended = False
 
     async def __aenter__(self) -> Self:
-        if self._interval_seconds:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self._interval_seconds, self._begin)
+        self.start()
         return self
 
     async def __aexit__(
@@ -53,12 +51,22 @@ class Revalidation:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.stop()
+        if self._checking is not None:
+            await asyncio.gather(self._checking, return_exceptions=True)
+
+    def start(self) -> None:
+        """Begin to check."""
+        if self._interval_seconds:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._interval_seconds, self._begin)
+
+    def stop(self) -> None:
+        """Check no more, unless ``end`` was called already."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._checking is not None:
-            if not self.ended:  # else it sees to the end of the exchange
-                self._checking.cancel()
-            await asyncio.gather(self._checking, return_exceptions=True)
+        if self._checking is not None and not self.ended:  # else it sees to the exchange's end
+            self._checking.cancel()
 
     def _begin(self) -> None:
         self._checking = asyncio.create_task(self._repeat())
