@@ -120,6 +120,7 @@ class Gateway:
         try:
             self._traffic = self._build_traffic(self.settings)
             self._server = self._build_server()
+            self._server.lane = self._traffic.lane
             sockets = self._inherited.sockets if self._inherited else None
             await self._listeners.open(self._server, self.settings, sockets)
             if self._inherited:
@@ -179,7 +180,7 @@ class Gateway:
         assert self._server is not None
         self._health.terminating = True
         for traffic in self._generations():
-            traffic.pipeline.draining = True
+            traffic.drain()
         log.info("draining", grace_seconds=grace_seconds)
         await asyncio.sleep(grace_seconds)
         self._listeners.close()
@@ -207,7 +208,9 @@ class Gateway:
             log.warning("settings that need a restart are left as they were", settings=fixed)
         self._listeners.reload_certificate(settings)
         old, self._traffic = self._traffic, self._build_traffic(settings)
-        self._traffic.pipeline.draining = self._health.terminating
+        if self._health.terminating:
+            self._traffic.drain()
+        self._server.lane = self._traffic.lane
         self.settings = settings
         self._cache.max_age_seconds = settings.cache.max_age.total_seconds()
         self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()

@@ -2,20 +2,25 @@
 
 import asyncio
 
+import structlog
 from aiohttp import ClientSession, web
 
 from gateway.clock import Clock
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.oauth import OAuthEndpoints
+from gateway.proxy.fast import FastLane
 from gateway.proxy.http import HttpProxy, reuse_trace
 from gateway.proxy.pipeline import Pipeline
+from gateway.proxy.private_names import missing_names
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.recording import Recorder
 from gateway.routes import Routes
 from gateway.settings import Settings
 from gateway.upstream import open_session
 from gateway.validator import Validator
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Traffic:
@@ -61,8 +66,9 @@ class Traffic:
             policy=policy,
         )
         self.websocket = WebSocketProxy(session, policy=policy)
+        routes = Routes.from_settings(settings.routes)
         self.pipeline = Pipeline(
-            routes=Routes.from_settings(settings.routes),
+            routes=routes,
             validator=validator,
             http=HttpProxy(
                 session,
@@ -81,8 +87,28 @@ class Traffic:
             access_log_enabled=settings.logging.access_log,
             revalidate_seconds=limits.revalidate_streams.total_seconds(),
         )
+        self.lane: FastLane | None = None
+        if settings.proxy.fast_lane and _lane_can_be_used():
+            self.lane = FastLane(
+                settings,
+                routes=routes,
+                policy=policy,
+                validator=validator,
+                endpoint=self._oauth.endpoint,
+                metrics=metrics,
+                clock=clock,
+                begin=self.begin,
+                end=self.end,
+                log_access=self.pipeline.log_fast if settings.logging.access_log else None,
+            )
         self._in_flight = 0
         self._idle: asyncio.Future[None] | None = None
+
+    def drain(self) -> None:
+        """Let each answer be the last on its connection, because the gateway stops."""
+        self.pipeline.draining = True
+        if self.lane is not None:
+            self.lane.draining = True
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -113,5 +139,14 @@ class Traffic:
     async def close(self) -> None:
         """Finish what clients have left behind, and close the connections to upstreams."""
         await self._oauth.close()
+        if self.lane is not None:
+            await self.lane.close()
         for session in self._sessions:
             await session.close()
+
+
+def _lane_can_be_used() -> bool:
+    missing = missing_names()
+    if missing:
+        log.warning("this aiohttp isn't known to the fast lane, which stays off", missing=missing)
+    return not missing

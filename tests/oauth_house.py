@@ -95,7 +95,6 @@ class OAuthHouse:
                 metrics=self.metrics,
                 max_body=limits.body,
                 body_timeout_seconds=5.0,
-                write_timeout_seconds=5.0,
             ),
             websocket=WebSocketProxy(session, policy=policy),
             oauth=self.endpoints,

@@ -12,6 +12,7 @@ from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
 from gateway.metrics import Metrics
+from gateway.proxy.fast_exchange import FastExchange
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.server import how_client_left
@@ -207,6 +208,22 @@ class Pipeline:
             scheme="https" if request.secure else "http",
             wall_at=self._clock.wall(),
             stopping=lambda: self.draining,
+        )
+
+    def log_fast(self, exchange: FastExchange, outcome: str, seconds: float) -> None:
+        """Log an exchange of the fast lane as any other."""
+        access_log.info(
+            "request",
+            request_id=exchange.request_id.decode("ascii"),
+            peer=exchange.peer,
+            method=exchange.method,
+            path=exchange.target.path,
+            status=exchange.status,
+            route=exchange.route.name,
+            outcome=outcome,
+            client_id=exchange.client_id,
+            duration_ms=round(seconds * 1000, 3),
+            bytes_sent=exchange.bytes_sent,
         )
 
     def _log_access(self, exchange: Exchange, seconds: float) -> None:

@@ -6,9 +6,10 @@ Long, because its protocol is one class, and so is what mends it.
 """
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from aiohttp import client_proto, web, web_protocol
@@ -21,12 +22,18 @@ from gateway.exchange import cut_off, error_parts, reason_phrase
 from gateway.metrics import Metrics
 from gateway.settings import Limits
 
+if TYPE_CHECKING:
+    from gateway.proxy.fast_exchange import FastExchange
+
 log = structlog.stdlib.get_logger(__name__)
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 _LINGER_SECONDS = 2.0
+_CONTENT_LENGTH = re.compile(
+    rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE
+)
 
 
 def require_c_parser() -> None:
@@ -44,10 +51,19 @@ def require_c_parser() -> None:
             )
 
 
+class Lane(Protocol):
+    """What connections need of ``fast.FastLane``."""
+
+    def take(self, client: "GatewayConnection", data: bytes) -> bool:
+        """Take a request, or leave it to aiohttp."""
+        ...
+
+
 class GatewayServer(web.Server):
     """Makes a ``GatewayConnection`` of each connection that the limits allow.
 
-    ``handler`` answers requests; ``refuse`` renders the error for what never becomes one.
+    ``handler`` answers requests; ``refuse`` renders the error for what never becomes one. Where
+    there is a ``lane`` it is asked first.
     """
 
     def __init__(
@@ -69,6 +85,7 @@ class GatewayServer(web.Server):
         self.metrics = metrics
         self.apply(limits)
         self.open_connections = 0
+        self.lane: Lane | None = None
 
     def apply(self, limits: Limits) -> None:
         """Hold connections to these limits; those already open keep some of their old ones."""
@@ -95,7 +112,19 @@ class GatewayServer(web.Server):
 class GatewayConnection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ("_counted", "_deadlines", "_server", "stalled")
+    __slots__ = (
+        "_counted",
+        "_deadlines",
+        "_early",
+        "_fast",
+        "_fed",
+        "_fed_whole",
+        "_last_fed",
+        "_server",
+        "peer",
+        "secure",
+        "stalled",
+    )
 
     def __init__(
         self, server: GatewayServer, *, loop: asyncio.AbstractEventLoop, **kwargs: Any
@@ -105,6 +134,12 @@ class GatewayConnection(RequestHandler):
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._counted = False
         self.stalled = False
+        self.peer: str | None = None
+        self.secure = False
+        self._fast: FastExchange | None = None
+        self._early = b""  # what came while the fast lane was at work
+        self._last_fed = b""
+        self._fed = self._fed_whole = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 and close it where there are too many."""
@@ -123,8 +158,10 @@ class GatewayConnection(RequestHandler):
         # the process, with a part of it in hand, and pause_writing tells of any that isn't taken.
         # Over TLS asyncio compares with "at least" where it has "more than" elsewhere: with no
         # limit at all it would pause for nothing, and for ever.
-        tls = transport.get_extra_info("sslcontext") is not None
-        transport.set_write_buffer_limits(high=1 if tls else 0, low=0)
+        self.secure = transport.get_extra_info("sslcontext") is not None
+        transport.set_write_buffer_limits(high=1 if self.secure else 0, low=0)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else peer
         self._counted = True
         self._server.open_connections += 1
         self._server.metrics.connection_opened()
@@ -133,12 +170,78 @@ class GatewayConnection(RequestHandler):
         """Forget the connection."""
         self._call_off("header")
         self._call_off("write")
+        if self._fast is not None:
+            self._fast.client_gone("client_stalled" if self.stalled else "client_gone")
         if self._counted:
             self._server.open_connections -= 1
             self._server.metrics.connection_closed()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Let the fast lane have a request, or feed the parser."""
+        lane = self._server.lane
+        if self._fast is not None:
+            # It may be one that was sent ahead, or the client says more than it should.
+            if not self._early and self.transport is not None:
+                self.transport.pause_reading()
+            self._early += data
+        elif lane is None:
+            self._feed(data)
+        elif not self._is_between_requests():
+            self._fed += len(data)
+            self._last_fed = (self._last_fed + data)[-4:]
+            self._feed(data)
+        elif not lane.take(self, data):
+            self._fed = len(data)
+            self._fed_whole = _length_of_first(data)
+            self._last_fed = data[-4:]
+            self._feed(data)
+
+    def fast_begun(self, exchange: "FastExchange") -> None:
+        """The fast lane has taken a request."""
+        self._fast = exchange
+
+    def fast_ended(self, *, closes: bool) -> None:
+        """The fast lane has answered it, or given it up; the connection ``closes`` then."""
+        self._fast = None
+        if self.transport is None:
+            return
+        if closes:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._early:
+            self._loop.call_soon(self._read_early)
+
+    def _read_early(self) -> None:
+        early, self._early = self._early, b""
+        if self.transport is not None:
+            self.transport.resume_reading()
+            self.data_received(early)
+
+    def _process_keepalive(self) -> None:
+        if self._fast is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = self._loop.call_later(
+                self._keepalive_timeout, self._process_keepalive
+            )
+
+    def _is_between_requests(self) -> bool:
+        """Whether aiohttp has nothing of a request: neither under way, nor half in its parser."""
+        waiter = self._waiter
+        if waiter is None:
+            if self._request_count or self._messages or self._fed:
+                return False  # under way; else its task hasn't even started
+        elif waiter.done() or self._messages:
+            return False
+        if self._force_close or self._close or self._upgraded or self._payload_parser is not None:
+            return False
+        # Its parser says nothing of what it holds. It holds nothing after an empty line, which ends
+        # a header section and chunked content, nor when all of the content announced is there.
+        return not self._fed or self._last_fed == b"\r\n\r\n" or self._fed == self._fed_whole
+
+    def _feed(self, data: bytes) -> None:
         """Feed the parser; a header section that began must end in time."""
         try:
             super().data_received(data)
@@ -158,16 +261,21 @@ class GatewayConnection(RequestHandler):
         """Give the client ``limits.write_timeout`` to take some of what waits for it."""
         super().pause_writing()
         self._watch_writing()
+        if self._fast is not None:
+            self._fast.client_slow()
 
     def resume_writing(self) -> None:
         """The client took it."""
         self._call_off("write")
         super().resume_writing()
+        if self._fast is not None:
+            self._fast.client_ready()
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
         new = not self._request_count  # perhaps even too new for its task to have started
-        if (new or self._awaits_header()) and "header" not in self._deadlines:
+        idle = self._fast is None and (new or self._awaits_header())
+        if idle and "header" not in self._deadlines:
             self.force_close()
 
     def _add_error(self) -> None:
@@ -256,6 +364,13 @@ def how_client_left(request: web.BaseRequest) -> str:
     connection = request.protocol
     stalled = isinstance(connection, GatewayConnection) and connection.stalled
     return "client_stalled" if stalled else "client_gone"
+
+
+def _length_of_first(data: bytes) -> int:
+    """Return how long the request is that begins here, 0 where its Content-Length doesn't tell."""
+    end = data.find(b"\r\n\r\n") + 4
+    lengths = _CONTENT_LENGTH.findall(data, 0, end)
+    return end + int(lengths[0]) if end >= 4 and len(lengths) == 1 else 0
 
 
 def _bare_answer(error: GatewayError) -> bytes:

@@ -1,0 +1,141 @@
+"""The header sections of upstreams' answers: parsed once, however often they come.
+
+An upstream says the same of each answer of a kind, but for the second in ``Date``. What was
+learned of a header section is found again by its digest, so no answer is kept here.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from hashlib import sha256
+
+from aiohttp import HttpVersion10, HttpVersion11, http_parser
+from aiohttp.client_exceptions import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.errors import UpstreamInvalid
+from gateway.headers import answer_framing, crossing_response, render
+
+_HEADER_BYTES = 64 * 1024
+# More than any one read brings: content is taken out of the parser as it goes in.
+_NEVER_FULL = 1 << 30
+_MOST_HEADS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """What the header section of an answer says.
+
+    ``start`` is the status line and the fields for the client, as they go out; ``dated`` whether
+    there is a ``Date``; ``framed`` are the fields that frame the content, ``chunked`` is how they
+    may do it. ``content_length`` is ``None`` where the end is found otherwise; ``bodiless`` answers
+    have no content (204, 304). After an answer that ``closes`` the upstream's connection can't be
+    used again.
+    """
+
+    status: int
+    start: bytes
+    dated: bool
+    framed: bytes
+    chunked: bool
+    content_length: int | None
+    bodiless: bool
+    closes: bool
+
+
+class NoFlowControl:
+    """Whom a parser tells to slow down: nobody, as what it holds is taken at once."""
+
+    _reading_paused = False
+
+    def pause_reading(self) -> None:
+        """Do nothing."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Do nothing."""
+
+
+def open_parser(
+    loop: asyncio.AbstractEventLoop, *, with_body: bool
+) -> "http_parser.HttpResponseParser":
+    """Return a parser for one answer, as strict and as lenient as ``ClientSession``'s."""
+    return http_parser.HttpResponseParser(
+        NoFlowControl(),  # type: ignore[arg-type]
+        loop,
+        _NEVER_FULL,
+        payload_exception=ClientPayloadError,
+        response_with_body=with_body,
+        read_until_eof=True,
+        auto_decompress=False,
+        max_line_size=_HEADER_BYTES,
+        max_field_size=_HEADER_BYTES,
+    )
+
+
+def read_head(message: "http_parser.RawResponseMessage", *, to_head: bool) -> AnswerHead:
+    """Return what a final answer's header section says; ``to_head`` if HEAD was asked.
+
+    Raises:
+        UpstreamInvalid: the answer wouldn't mean the same to the client.
+    """
+    if message.code < 200:
+        raise UpstreamInvalid("The upstream switched protocols unasked.")
+    codings = [
+        value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"
+    ]
+    if message.version not in {HttpVersion10, HttpVersion11} or codings not in ([], [b"chunked"]):
+        # Codings end here (RFC 9112 §6.1), and chunked is the only one that is undone.
+        raise UpstreamInvalid("The upstream's answer can not be passed on.")
+    fields, dated = crossing_response(message.raw_headers)
+    line = f"HTTP/1.1 {message.code} {message.reason}\r\n"
+    length = None
+    if not codings:
+        # The parser has seen to it that it is a number, and the only one.
+        length = next(
+            (int(v) for name, v in message.raw_headers if name.lower() == b"content-length"), None
+        )
+    bodiless = message.code in {204, 304}
+    framing = answer_framing(message.code, length, bodiless=bodiless or to_head, http_1_1=True)
+    return AnswerHead(
+        status=message.code,
+        start=line.encode("utf-8", "surrogateescape") + render(fields),
+        dated=dated,
+        framed=render(framing.fields),
+        chunked=framing.chunked,
+        content_length=length,
+        bodiless=bodiless,
+        closes=message.should_close,
+    )
+
+
+class AnswerHeads:
+    """What was learned of header sections, and is known when they come again."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._known: dict[bytes, AnswerHead | None] = {}
+
+    def find(self, section: bytes) -> AnswerHead | None:
+        """Return what a header section says, if it is simple: one final answer, framed by length.
+
+        ``section`` is all before the empty line. ``None`` is for all else, which takes a parser.
+        """
+        digest = sha256(section).digest()
+        try:
+            return self._known[digest]
+        except KeyError:
+            pass
+        if len(self._known) >= _MOST_HEADS:
+            del self._known[next(iter(self._known))]
+        head = self._known[digest] = self._learn(section)
+        return head
+
+    def _learn(self, section: bytes) -> AnswerHead | None:
+        parser = open_parser(self._loop, with_body=False)
+        try:
+            messages, upgraded, _ = parser.feed_data(section + b"\r\n\r\n")
+            if len(messages) != 1 or upgraded:
+                return None
+            head = read_head(messages[0][0], to_head=False)
+        except (HttpProcessingError, UpstreamInvalid):
+            return None
+        return head if head.content_length is not None or head.bodiless else None

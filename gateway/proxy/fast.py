@@ -1,0 +1,242 @@
+"""The fast lane: whole simple requests, proxied without a task or a request object.
+
+It takes a request only if nothing about it is in doubt; every other one goes to the handler lane
+with its bytes untouched. What it decides, it decides by the same functions.
+"""
+
+import asyncio
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import formatdate
+
+import structlog
+from yarl import URL
+
+from gateway.bearer import credentials
+from gateway.clock import Clock
+from gateway.errors import GatewayError
+from gateway.headers import HeaderPolicy
+from gateway.metrics import Metrics
+from gateway.proxy.fast_exchange import FastExchange
+from gateway.proxy.pools import UpstreamPools
+from gateway.proxy.server import GatewayConnection
+from gateway.proxy.upstream import UpstreamPool
+from gateway.proxy.whole_request import Sections
+from gateway.routes import Route, Routes, Target, parse_target
+from gateway.settings import Settings
+from gateway.tokens import token_key
+from gateway.validator import Validator
+
+log = structlog.stdlib.get_logger(__name__)
+
+_REQUEST_LINE = re.compile(rb"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) (/[\x21-\x7e]*) HTTP/1\.1")
+_MOST_BODY = 64 * 1024
+_MOST_LINES = 4096
+_HEADER_SLACK = 512  # 128 fields, each counted with up to four bytes more than it has
+_SHORTEST_TICK, _LONGEST_TICK = 0.005, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class FastRoute:
+    """A request line taken apart: the route that governs it, and its ``start`` for the backend."""
+
+    method: str
+    target: Target
+    route: Route
+    pool: UpstreamPool
+    start: bytes
+
+
+class FastLane:
+    """Takes whole simple requests whose route and token leave no doubt.
+
+    ``endpoint`` tells the paths of the gateway's own; ``begin`` and ``end`` are called around each
+    exchange, ``log_access`` at its end if there is an access log. ``taken`` counts the exchanges.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        routes: Routes,
+        policy: HeaderPolicy,
+        validator: Validator,
+        endpoint: Callable[[str], str | None],
+        metrics: Metrics,
+        clock: Clock,
+        begin: Callable[[], None],
+        end: Callable[[], None],
+        log_access: Callable[[FastExchange, str, float], None] | None,
+    ) -> None:
+        limits, proxy = settings.limits, settings.proxy
+        loop = asyncio.get_running_loop()
+        waits = (limits.connect_timeout, limits.read_timeout, settings.store.timeout)
+        connect, read, lookup = (wait.total_seconds() for wait in waits)
+        idle = limits.upstream_idle_timeout.total_seconds()
+        # Coarse, but no coarser than the shortest of what is timed by it.
+        tick = max(_SHORTEST_TICK, min(_LONGEST_TICK, min(connect, read, lookup, idle) / 10))
+        self._tick_seconds = tick
+        # The one under way when the wait begins doesn't count.
+        self.connect_ticks, self.read_ticks, self.lookup_ticks = (
+            math.ceil(seconds / tick) + 1 for seconds in (connect, read, lookup)
+        )
+        self.validator = validator
+        self.metrics = metrics
+        self.realm = proxy.realm
+        self.identity_prefix = policy.identity_prefix
+        self.revalidate_seconds = limits.revalidate_streams.total_seconds()
+        self.draining = False
+        self.taken = 0
+        self._routes = routes
+        self._endpoint = endpoint
+        self._clock = clock
+        self._begin = begin
+        self._end = end
+        self._log_access = log_access
+        self._preserve_host = proxy.preserve_host
+        self._max_body = min(limits.body, _MOST_BODY)
+        self._max_head = limits.headers - _HEADER_SLACK
+        self._sections = Sections(
+            loop,
+            policy=policy,
+            max_header_bytes=limits.headers,
+            underscores=proxy.headers_with_underscores,
+        )
+        self._lines: dict[bytes, FastRoute | None] = {}
+        self._pools = UpstreamPools(
+            connections=limits.upstream_connections,
+            connect_timeout_seconds=connect,
+            idle_timeout_seconds=idle,
+            tick_seconds=tick,
+            ca_file=proxy.ca_file,
+        )
+        self._active: set[FastExchange] = set()
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._date = (0, b"")
+        self._request_ids: list[bytes] = []
+
+    def take(self, client: GatewayConnection, data: bytes) -> bool:
+        """Take a request if ``data`` is exactly one that the lane is sure of, and tell if it did.
+
+        ``client`` is told then that an exchange has begun, and when it has ended: perhaps at once.
+        """
+        line_end = data.find(b"\r\n")
+        head_end = data.find(b"\r\n\r\n", line_end)
+        if head_end <= line_end or head_end > self._max_head or self.draining:
+            return False
+        found = self._sections.find(data, line_end, head_end, client.peer, client.secure)
+        if found is None:
+            return False
+        section, authorization = found
+        body = data[head_end + 4 :]
+        if len(body) != section.content_length or len(body) > self._max_body:
+            return False
+        line = data[:line_end]
+        target = self._lines[line] if line in self._lines else self._read_line(line)
+        if target is None:
+            return False
+        route = target.route
+        key = None
+        if route.public:
+            if authorization is not None and section.to_upstream_public[1] is not None:
+                return False  # a value that is forwarded unjudged
+        else:
+            given = section.authorizations if authorization is None else (authorization,)
+            try:
+                key = token_key(credentials(given, target.target.query, realm=self.realm))
+            except GatewayError:
+                return False
+        exchange = FastExchange(self, client, target, section, authorization, body, key)
+        exchange.started = self._clock.monotonic()
+        self.taken += 1
+        self._begin()
+        self.metrics.request_started()
+        self._active.add(exchange)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._tick_seconds, self._tick)
+        client.fast_begun(exchange)
+        if key is None:
+            exchange.proceed(None)
+            return True
+        facts = self.validator.cached(key, route.max_age_seconds)
+        if facts is None:
+            exchange.look_up()
+        else:
+            exchange.judge(facts)
+        return True
+
+    def _read_line(self, line: bytes) -> FastRoute | None:
+        """Return what a request line says, ``None`` if there is any doubt."""
+        target = self._judge_line(line)
+        if b"?" not in line:  # queries seldom come again, and may hold what nobody should keep
+            if len(self._lines) >= _MOST_LINES:
+                del self._lines[next(iter(self._lines))]
+            self._lines[line] = target
+        return target
+
+    def _judge_line(self, line: bytes) -> FastRoute | None:
+        match = _REQUEST_LINE.fullmatch(line)
+        if match is None or match[2].endswith(b"?"):  # aiohttp's client drops an empty query
+            return None
+        method = match[1].decode("ascii")
+        try:
+            target = parse_target(method, match[2].decode("ascii"))
+            if self._endpoint(target.judged) is not None:
+                return None
+            route = self._routes.match(method, target.judged)
+        except GatewayError:
+            return None
+        url = route.url(target)
+        scheme_name, _, rest = url.partition("://")
+        authority, slash, path = rest.partition("/")
+        if not slash:
+            return None
+        start = f"{method} /{path} HTTP/1.1\r\n"
+        if not self._preserve_host:
+            start += f"Host: {URL(route.upstream, encoded=True).host_port_subcomponent}\r\n"
+        pool = self._pools.pool(f"{scheme_name}://{authority}")
+        return FastRoute(method, target, route, pool, start.encode("ascii"))
+
+    def ended(self, exchange: FastExchange, outcome: str) -> None:
+        """An exchange has ended, well or not."""
+        seconds = self._clock.monotonic() - exchange.started
+        self._active.discard(exchange)
+        self.metrics.request_ended(exchange.route.name, outcome, seconds)
+        if self._log_access is not None:
+            self._log_access(exchange, outcome, seconds)
+        self._end()
+
+    def new_request_id(self) -> bytes:
+        """Return an id for a request whose client gave none."""
+        if not self._request_ids:
+            digits = os.urandom(16 * 256).hex().encode()
+            self._request_ids = [digits[at : at + 32] for at in range(0, len(digits), 32)]
+        return self._request_ids.pop()
+
+    def date_field(self) -> bytes:
+        """Return a ``Date`` field for an answer that has none (RFC 9110 §6.6.1)."""
+        now = int(self._clock.wall())
+        if now != self._date[0]:
+            self._date = now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return self._date[1]
+
+    async def close(self) -> None:
+        """Close the connections to upstreams, those of exchanges under way when these end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._pools.close()
+
+    def _tick(self) -> None:
+        self._timer = None
+        for exchange in list(self._active):
+            if exchange.ticks_left:
+                exchange.ticks_left -= 1
+                if not exchange.ticks_left:
+                    exchange.out_of_patience()
+        any_left = self._pools.tick()
+        if (any_left or self._active) and self._timer is None:
+            self._timer = self._loop.call_later(self._tick_seconds, self._tick)

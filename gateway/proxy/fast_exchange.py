@@ -1,0 +1,369 @@
+"""One request on the fast lane and its answer: a state machine that no task waits in.
+
+Long, because each event that may come while an exchange is under way is answered here.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.bearer import authorize
+from gateway.errors import GatewayError, StoreUnavailable, UpstreamTimeout
+from gateway.exchange import error_parts, reason_phrase
+from gateway.headers import identity_headers, render
+from gateway.lookups import Lookup
+from gateway.proxy.answers import AnswerHead
+from gateway.proxy.revalidation import Revalidation
+from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.whole_request import Section
+from gateway.routes import Route, Target
+from gateway.tokens import Facts, TokenKey
+
+if TYPE_CHECKING:
+    from gateway.proxy.fast import FastLane, FastRoute
+    from gateway.proxy.server import GatewayConnection
+
+log = structlog.stdlib.get_logger(__name__)
+
+# RFC 9110 §9.2.2; those of them that a gateway forwards.
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class FastExchange:
+    """A whole simple request under way.
+
+    ``proceed`` forwards it; where its route asks for a token (``key``) ``judge`` does with the facts
+    that are known, or ``look_up`` finds them first. It tells
+    its client's connection when it has ended, and is told by it when the client is slow, ready
+    again, or gone.
+    """
+
+    upstream: UpstreamConnection | None = None
+    client_id: str | None = None
+    status = 0
+    started = 0.0
+    bytes_sent = 0
+    ticks_left = 0
+    """Ticks until the patience with whoever is waited for ends; 0 while there is none needed."""
+    _lookup: Lookup | None = None
+    _revalidation: Revalidation | None = None
+    _request = b""
+    _reused = False
+    _retried = False
+    _chunked = False
+    _flushing = False
+    _waiting = False
+    _closes = False
+    ended = False
+
+    def __init__(
+        self,
+        lane: "FastLane",
+        client: "GatewayConnection",
+        target: "FastRoute",
+        section: Section,
+        authorization: bytes | None,
+        body: bytes,
+        key: TokenKey | None,
+    ) -> None:
+        self._lane = lane
+        self._client = client
+        self._target = target
+        self._section = section
+        self._authorization = authorization
+        self._body = body
+        self._key = key
+        self.request_id = section.request_id or lane.new_request_id()
+        self.bodiless = target.method == "HEAD"
+
+    @property
+    def route(self) -> Route:
+        """The route that governs the request."""
+        return self._target.route
+
+    @property
+    def peer(self) -> str | None:
+        """The client's address."""
+        return self._client.peer
+
+    @property
+    def method(self) -> str:
+        """The method of the request."""
+        return self._target.method
+
+    @property
+    def target(self) -> Target:
+        """The target of the request."""
+        return self._target.target
+
+    # The token.
+
+    def look_up(self) -> None:
+        """Have the store asked for the facts."""
+        assert self._key is not None
+        self.ticks_left = self._lane.lookup_ticks
+        lookup = self._lookup = self._lane.validator.look_up(self._key, self.route.max_age_seconds)
+        lookup.answer.add_done_callback(self._looked_up)
+
+    def _looked_up(self, answer: "asyncio.Future[Facts]") -> None:
+        if self._lookup is None:  # too late, or the client is gone
+            return
+        error = answer.exception() if not answer.cancelled() else StoreUnavailable()
+        self._settle_lookup()
+        if error is None:
+            self.judge(answer.result())
+        else:
+            self._judge_without_store(error)
+
+    def _settle_lookup(self) -> None:
+        if self._lookup is not None:
+            self._lane.validator.leave(self._lookup)
+            self._lookup = None
+            self.ticks_left = 0
+
+    def _judge_without_store(self, error: BaseException) -> None:
+        assert self._key is not None
+        facts = self._lane.validator.stale(self._key, self.route.max_age_seconds)
+        if facts is not None:
+            self.judge(facts)
+        elif isinstance(error, GatewayError):
+            self.refuse(error)
+        else:
+            log.error("internal error", exc_info=error, request_id=self.request_id.decode())
+            self.refuse(GatewayError("Internal error."))
+
+    def judge(self, facts: Facts) -> None:
+        """Forward the request if the facts of its token let it pass."""
+        assert self._key is not None
+        self.client_id = facts.client_id
+        try:
+            authorize(facts, self.route.scopes, realm=self._lane.realm)
+        except GatewayError as error:
+            self.refuse(error)
+            return
+        self._lane.validator.accepted(self._key, self.route.name)
+        self.proceed(facts)
+
+    # The request.
+
+    def proceed(self, facts: Facts | None) -> None:
+        """Forward the request; ``facts`` are those of its token, if its route asks for one."""
+        lane, section, target = self._lane, self._section, self._target
+        if facts is None:
+            before, after = section.to_upstream_public
+            identity = b""
+        else:
+            before, after = section.to_upstream
+            identity = render(identity_headers(facts, lane.identity_prefix))
+        if after is not None and self._authorization is not None:
+            before = before + self._authorization + after
+        self._request = b"%b%bX-Request-ID: %b\r\n%b%b\r\n%b" % (
+            target.start,
+            before,
+            self.request_id,
+            identity,
+            section.announced(target.method),
+            self._body,
+        )
+        if lane.revalidate_seconds and self._key is not None:
+            self._revalidate(self._key)
+        self._await_connection(fresh=False)
+
+    def _await_connection(self, *, fresh: bool) -> None:
+        self._waiting = True
+        self.ticks_left = self._lane.connect_ticks
+        self._target.pool.submit(self, fresh=fresh)
+
+    def send_on(self, connection: UpstreamConnection, *, reused: bool) -> None:
+        """Write the request."""
+        self._waiting = False
+        self.upstream = connection
+        self._reused = reused
+        self.ticks_left = self._lane.read_ticks
+        assert connection.transport is not None
+        connection.transport.write(self._request)
+
+    def upstream_failed(self, error: GatewayError, *, silent: bool) -> None:
+        """Try once more where that is allowed, tell the client, or cut it off."""
+        self._waiting = False
+        was_sent, self.upstream = self.upstream is not None, None
+        if self.status:
+            # Part of an answer is out. It must not look whole (RFC 9112 §8).
+            self._lane.metrics.upstream_failed(self.route.name, "upstream_aborted")
+            log.warning(
+                "upstream failed within its answer",
+                route=self.route.name,
+                error=type(error).__name__,
+            )
+            self._cut_off("upstream_aborted")
+            return
+        # An upstream may close an idle connection just as a request goes out on it. Only then,
+        # and only what may be repeated, is sent once more (RFC 9110 §9.2.2).
+        if (
+            was_sent
+            and silent
+            and self._reused
+            and not self._retried
+            and not self._body
+            and self.method in _IDEMPOTENT
+        ):
+            self._retried = True
+            self._lane.metrics.upstream_retried(self.route.name)
+            self._await_connection(fresh=True)
+            return
+        self.refuse(error)
+
+    # The answer.
+
+    def answer_whole(self, head: AnswerHead, content: bytes) -> None:
+        """Pass the answer on, all of it at once."""
+        self.upstream = None
+        self._send_head(head, b"" if self.bodiless else content)
+        self._complete()
+
+    def answer_begins(self, head: AnswerHead, content: bytes) -> None:
+        """Pass the beginning of the answer on."""
+        self._chunked = head.chunked
+        self.ticks_left = self._lane.read_ticks
+        self._send_head(head, content)
+
+    def answer_goes_on(self, content: bytes) -> None:
+        """Pass more of the answer on."""
+        if not self._client.writing_paused:
+            self.ticks_left = self._lane.read_ticks
+        if self._chunked:
+            content = b"%x\r\n%b\r\n" % (len(content), content)
+        self._write(content)
+
+    def answer_ends(self) -> None:
+        """End the answer."""
+        self.upstream = None
+        if self._chunked:
+            self._write(_LAST_CHUNK)
+        self._complete()
+
+    def _send_head(self, head: AnswerHead, content: bytes) -> None:
+        self.status = head.status
+        self._closes = self._section.closes or self._lane.draining
+        self._write(
+            b"%bX-Request-ID: %b\r\n%b%b\r\n%b"
+            % (
+                head.start if head.dated else head.start + self._lane.date_field(),
+                self.request_id,
+                head.framed,
+                b"Connection: close\r\n" if self._closes else b"",
+                content,
+            )
+        )
+
+    def _write(self, data: bytes) -> None:
+        transport = self._client.transport
+        if transport is not None and data:
+            self.bytes_sent += len(data)
+            transport.write(data)
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer with an error of the gateway's own."""
+        self.status = error.status
+        if error.outcome.startswith("upstream_"):
+            self._lane.metrics.upstream_failed(self.route.name, error.outcome)
+        self._closes = error.close or self._section.closes or self._lane.draining
+        fields, body = error_parts(error, self.request_id)
+        line = f"HTTP/1.1 {error.status} {reason_phrase(error.status)}\r\n"
+        self._write(
+            b"%b%b%bContent-Length: %d\r\n%b\r\n%b"
+            % (
+                line.encode(),
+                render(fields),
+                self._lane.date_field(),
+                len(body),
+                b"Connection: close\r\n" if self._closes else b"",
+                b"" if self.bodiless else body,
+            )
+        )
+        self._complete(error.outcome)
+
+    def _complete(self, outcome: str = "proxied") -> None:
+        """All is written; the exchange ends when the operating system has taken it."""
+        self.ticks_left = 0
+        self._outcome = outcome
+        if self._client.writing_paused:
+            self._flushing = True
+        else:
+            self._end(outcome)
+
+    # What may come meanwhile.
+
+    def client_slow(self) -> None:
+        """The client leaves some of the answer untaken: read no more of it for now."""
+        if self.upstream is not None:
+            self.ticks_left = 0  # not the upstream's fault
+            self.upstream.hold()
+
+    def client_ready(self) -> None:
+        """The client took it."""
+        if self._flushing:
+            self._end(self._outcome)
+        elif self.upstream is not None:
+            self.ticks_left = self._lane.read_ticks
+            self.upstream.go_on()
+
+    def client_gone(self, outcome: str) -> None:
+        """There is nobody left to answer."""
+        self.status = self.status or 499
+        self._end(outcome)
+
+    def out_of_patience(self) -> None:
+        """Whoever is waited for has taken too long."""
+        if self._lookup is not None:
+            self._settle_lookup()
+            self._judge_without_store(StoreUnavailable())
+            return
+        self._leave_upstream()
+        # No second attempt: an upstream that is slow is not one that has closed.
+        self._retried = True
+        self.upstream_failed(UpstreamTimeout("The upstream did not answer in time."), silent=True)
+
+    def _revalidate(self, key: TokenKey) -> None:
+        lane, route = self._lane, self.route
+
+        async def check() -> None:
+            found = await lane.validator.validate(key, route.max_age_seconds)
+            authorize(found, route.scopes, realm=lane.realm)
+
+        async def end() -> None:
+            log.info("exchange cut off: its token is no longer good", route=route.name)
+            self.status = self.status or 499
+            self._cut_off("token_ended")
+
+        self._revalidation = Revalidation(lane.revalidate_seconds, check=check, end=end)
+        self._revalidation.start()
+
+    def _cut_off(self, outcome: str) -> None:
+        transport = self._client.transport
+        self._closes = True
+        self._end(outcome)
+        if transport is not None:
+            transport.abort()
+
+    def _leave_upstream(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._target.pool.withdraw(self)
+        if self.upstream is not None:
+            upstream, self.upstream = self.upstream, None
+            upstream.abandon()
+
+    def _end(self, outcome: str) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        self.ticks_left = 0
+        self._settle_lookup()
+        self._leave_upstream()
+        if self._revalidation is not None:
+            self._revalidation.stop()
+        self._lane.ended(self, outcome)
+        self._client.fast_ended(closes=self._closes)

@@ -1,0 +1,99 @@
+"""All connections to upstreams: how many, how long each is kept, and to whom."""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+from gateway.proxy.answers import AnswerHeads
+from gateway.proxy.upstream import UpstreamConnection, UpstreamPool
+
+_RENEWAL_SECONDS = 30.0
+"""After so long a connection to a host that has a name is replaced: the name may mean another."""
+
+
+class UpstreamPools:
+    """One pool for each upstream, and the bound that they share.
+
+    Time is counted in ticks of ``tick_seconds``, for which whoever owns the pools calls ``tick``
+    while there is anything in them: not a timer each, and a loop that stalls ages nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int,
+        connect_timeout_seconds: float,
+        idle_timeout_seconds: float,
+        tick_seconds: float,
+        ca_file: Path | None = None,
+    ) -> None:
+        self.connect_timeout_seconds = connect_timeout_seconds
+        self.renewal_ticks = int(_RENEWAL_SECONDS / tick_seconds)
+        self.ticks = 0
+        self.closed = False
+        self.known = AnswerHeads(asyncio.get_running_loop())
+        self._ca_file = ca_file
+        self._tls: ssl.SSLContext | None = None
+        # Rather too early than when the upstream closes it.
+        self._idle_ticks = max(1, int(idle_timeout_seconds / tick_seconds))
+        self._limit = connections
+        self._open = 0
+        self._pools: dict[str, UpstreamPool] = {}
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """Whom connections with TLS trust."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context(cafile=self._ca_file)
+        return self._tls
+
+    @property
+    def open_connections(self) -> int:
+        """How many there are, those that are being opened among them."""
+        return self._open
+
+    def pool(self, origin: str) -> UpstreamPool:
+        """Return the pool for an upstream, by its scheme, host and port as in a URL."""
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = UpstreamPool(self, origin)
+        return pool
+
+    def admit(self) -> bool:
+        """Whether one more connection may be opened; it is counted then."""
+        if self.closed:
+            return False
+        if self._open >= self._limit:
+            # Nobody waits for one that is idle, or it wouldn't be; it makes room.
+            idle = next((pool for pool in self._pools.values() if pool.idle), None)
+            if idle is None:
+                return False
+            idle.discard(idle.idle[0])
+        self._open += 1
+        return True
+
+    def left(self, connection: UpstreamConnection) -> None:
+        """A connection doesn't count any more."""
+        if connection.counted:
+            connection.counted = False
+            self.release()
+
+    def release(self) -> None:
+        """There is room for one more."""
+        self._open -= 1
+        for pool in self._pools.values():
+            if pool.waiting:
+                pool.connect()
+
+    def tick(self) -> bool:
+        """Let a tick pass; return whether there is any connection left."""
+        self.ticks += 1
+        for pool in self._pools.values():
+            pool.discard_idle(self._idle_ticks)
+        return self._open > 0
+
+    async def close(self) -> None:
+        """Close what is idle, and the others when they become so."""
+        self.closed = True
+        for pool in self._pools.values():
+            await pool.close()

@@ -1,0 +1,180 @@
+"""A whole simple request in one piece, taken apart; what clients repeat is taken apart once.
+
+A client says the same in each request but for the target and the token. What was learned of a
+header section, without the token, is found again by its digest: no token, and nothing that looks
+like a credential, is kept here.
+"""
+
+import asyncio
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+
+from aiohttp import http_parser
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.errors import GatewayError
+from gateway.headers import HeaderPolicy, crossing_request, one_spelling
+from gateway.proxy.answers import NoFlowControl
+from gateway.request_head import RequestHead, inspect_request
+
+# As most clients write it, and as those do that speak HTTP/2 otherwise. Any other spelling is
+# read as well, only not as fast.
+_AUTHORIZATION = (b"\r\nAuthorization: Bearer ", b"\r\nauthorization: Bearer ")
+_SCHEME = len(b"Bearer ")
+_PLACEHOLDER = b"x"
+_FIRST_LINE = b"GET / HTTP/1.1"
+_SECRET = re.compile(rb"auth|cookie|credential|key|pass|secret|session|token")
+_FOLDED = re.compile(rb"\r\n[ \t]")
+_MOST_SECTIONS = 4096
+# An empty body is announced where one would be expected, and only there (RFC 9110 §8.6).
+_BODY_NOT_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS"})
+_EMPTY = b"Content-Length: 0\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a header section says of all requests that have it.
+
+    ``to_upstream`` are the fields for the backend as they go out, before what tells this request
+    apart, in two parts where a token that is forwarded goes between them; ``to_upstream_public``
+    those on a public route. ``authorizations`` are those of the request itself; the token is
+    ``cut`` out of the only one where it could be. After the answer the connection ``closes``.
+    """
+
+    content_length: int
+    closes: bool
+    cut: bool
+    authorizations: tuple[bytes, ...]
+    request_id: bytes | None
+    to_upstream: tuple[bytes, bytes | None]
+    to_upstream_public: tuple[bytes, bytes | None]
+    length_missing: bool
+
+    def announced(self, method: str) -> bytes:
+        """Return the field with which a request of this method without content is announced."""
+        if self.length_missing and method not in _BODY_NOT_EXPECTED:
+            return _EMPTY
+        return b""
+
+
+class Sections:
+    """What was learned of header sections, and is known when they come again."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        policy: HeaderPolicy,
+        max_header_bytes: int,
+        underscores: str,
+    ) -> None:
+        self._loop = loop
+        self._policy = policy
+        self._max_header_bytes = max_header_bytes
+        self._underscores = underscores
+        self._known: dict[tuple[bytes, str | None, bool], Section | None] = {}
+
+    def find(
+        self, data: bytes, start: int, end: int, peer: str | None, secure: bool
+    ) -> tuple[Section, bytes | None] | None:
+        """Return what a header section says, and the value of its Authorization if it was cut.
+
+        It is ``data[start:end]``, from the end of the request line to the empty line, neither
+        included but for the line end that it begins with. ``None`` is for what isn't simple.
+        """
+        for field in _AUTHORIZATION:
+            begin = data.find(field, start, end)
+            if begin >= 0:
+                begin += len(field)
+                stop = data.find(b"\r\n", begin, end)
+                if stop < 0:
+                    stop = end
+                value = data[begin - _SCHEME : stop]
+                section = data[start:begin] + _PLACEHOLDER + data[stop:end]
+                break
+        else:
+            value = None
+            section = data[start:end]
+        key = (sha256(section).digest(), peer, secure)
+        try:
+            known = self._known[key]
+        except KeyError:
+            known = self._learn(section, peer, secure, cut=value is not None)
+            if not (known is not None and _keeps_secret(section, cut=value is not None)):
+                if len(self._known) >= _MOST_SECTIONS:
+                    del self._known[next(iter(self._known))]
+                self._known[key] = known
+        return None if known is None else (known, value)
+
+    def _learn(
+        self, section: bytes, peer: str | None, secure: bool, *, cut: bool
+    ) -> Section | None:
+        if section.count(b"\n") != section.count(b"\r\n") or _FOLDED.search(section):
+            return None
+        parser = http_parser.HttpRequestParser(
+            NoFlowControl(),  # type: ignore[arg-type]
+            self._loop,
+            1 << 16,
+            max_line_size=self._max_header_bytes,
+            max_field_size=self._max_header_bytes,
+            auto_decompress=False,
+        )
+        try:
+            messages, upgraded, _ = parser.feed_data(_FIRST_LINE + section + b"\r\n\r\n")
+            if len(messages) != 1 or upgraded:
+                return None
+            message = messages[0][0]
+            head = inspect_request(
+                message.raw_headers,
+                http_1_1=True,
+                max_bytes=self._max_header_bytes,
+                underscores=self._underscores,
+            )
+        except (HttpProcessingError, GatewayError):
+            return None
+        names = {name.lower() for name, _ in message.raw_headers}
+        if head.chunked or message.upgrade or names & {b"expect", b"upgrade"}:
+            return None
+        if cut and len(head.authorizations) != 1:
+            return None
+        scheme_name = "https" if secure else "http"
+        with_token, public = (
+            one_spelling(
+                crossing_request(
+                    head, policy=self._policy, peer=peer, scheme_name=scheme_name, public=public
+                )
+            )
+            for public in (False, True)
+        )
+        return Section(
+            content_length=head.content_length or 0,
+            closes=message.should_close,
+            cut=cut,
+            authorizations=tuple(head.authorizations),
+            request_id=head.request_id,
+            to_upstream=_parts(with_token, head, cut=cut),
+            to_upstream_public=_parts(public, head, cut=cut),
+            length_missing=head.content_length is None,
+        )
+
+
+def _keeps_secret(section: bytes, *, cut: bool) -> bool:
+    """Whether some field of a section may be a credential, by its name."""
+    names = b" ".join([line.partition(b":")[0] for line in section.split(b"\r\n")]).lower()
+    return len(_SECRET.findall(names)) > cut
+
+
+def _text(fields: list[tuple[str, str]]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("ascii")
+
+
+def _parts(
+    fields: list[tuple[str, str]], head: RequestHead, *, cut: bool
+) -> tuple[bytes, bytes | None]:
+    """Return the fields around the value of Authorization, if it was cut out and crosses."""
+    for index, (name, value) in enumerate(fields):
+        if cut and name.lower() == "authorization" and value.encode() in head.authorizations:
+            before = _text(fields[:index]) + f"{name}: ".encode("ascii")
+            return before, b"\r\n" + _text(fields[index + 1 :])
+    return _text(fields), None
