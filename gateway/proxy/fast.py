@@ -139,18 +139,19 @@ class FastLane:
         target = self._lines[line] if line in self._lines else self._read_line(line)
         if target is None:
             return False
-        route = target.route
         key = None
-        if route.public:
-            if authorization is not None and section.to_upstream_public[1] is not None:
-                return False  # a value that is forwarded unjudged
-        else:
+        if not target.route.public:
             given = section.authorizations if authorization is None else (authorization,)
             try:
                 key = token_key(credentials(given, target.target.query, realm=self.realm))
             except GatewayError:
                 return False
-        exchange = FastExchange(self, client, target, section, authorization, body, key)
+        elif authorization is not None and section.to_upstream_public[1] is not None:
+            return False  # a value that is forwarded unjudged
+        self._start(FastExchange(self, client, target, section, authorization, body, key))
+        return True
+
+    def _start(self, exchange: FastExchange) -> None:
         exchange.started = self._clock.monotonic()
         self.taken += 1
         self._begin()
@@ -158,16 +159,20 @@ class FastLane:
         self._active.add(exchange)
         if self._timer is None:
             self._timer = self._loop.call_later(self._tick_seconds, self._tick)
-        client.fast_begun(exchange)
-        if key is None:
-            exchange.proceed(None)
-            return True
-        facts = self.validator.cached(key, route.max_age_seconds)
-        if facts is None:
-            exchange.look_up()
-        else:
-            exchange.judge(facts)
-        return True
+        exchange.client.fast_begun(exchange)
+        try:
+            key = exchange.key
+            if key is None:
+                exchange.proceed(None)
+                return
+            facts = self.validator.cached(key, exchange.route.max_age_seconds)
+            if facts is None:
+                exchange.look_up()
+            else:
+                exchange.judge(facts)
+        except Exception:
+            log.exception("internal error", request_id=exchange.request_id.decode())
+            exchange.fault()
 
     def _read_line(self, line: bytes) -> FastRoute | None:
         """Return what a request line says, ``None`` if there is any doubt."""

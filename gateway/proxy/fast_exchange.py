@@ -17,7 +17,7 @@ from gateway.proxy.answers import AnswerHead
 from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.upstream import UpstreamConnection
 from gateway.proxy.whole_request import Section
-from gateway.routes import Route, Target
+from gateway.routes import Target
 from gateway.tokens import Facts, TokenKey
 
 if TYPE_CHECKING:
@@ -34,10 +34,9 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class FastExchange:
     """A whole simple request under way.
 
-    ``proceed`` forwards it; where its route asks for a token (``key``) ``judge`` does with the facts
-    that are known, or ``look_up`` finds them first. It tells
-    its client's connection when it has ended, and is told by it when the client is slow, ready
-    again, or gone.
+    ``proceed`` forwards it; where its route asks for a token (``key``) ``judge`` does with the
+    facts that are known, or ``look_up`` finds them first. It tells its client's connection when it
+    has ended, and is told by it when the client is slow, ready again, or gone.
     """
 
     upstream: UpstreamConnection | None = None
@@ -69,24 +68,20 @@ class FastExchange:
         key: TokenKey | None,
     ) -> None:
         self._lane = lane
-        self._client = client
+        self.client = client
         self._target = target
+        self.route = target.route
         self._section = section
         self._authorization = authorization
         self._body = body
-        self._key = key
+        self.key = key
         self.request_id = section.request_id or lane.new_request_id()
         self.bodiless = target.method == "HEAD"
 
     @property
-    def route(self) -> Route:
-        """The route that governs the request."""
-        return self._target.route
-
-    @property
     def peer(self) -> str | None:
         """The client's address."""
-        return self._client.peer
+        return self.client.peer
 
     @property
     def method(self) -> str:
@@ -102,9 +97,9 @@ class FastExchange:
 
     def look_up(self) -> None:
         """Have the store asked for the facts."""
-        assert self._key is not None
+        assert self.key is not None
         self.ticks_left = self._lane.lookup_ticks
-        lookup = self._lookup = self._lane.validator.look_up(self._key, self.route.max_age_seconds)
+        lookup = self._lookup = self._lane.validator.look_up(self.key, self.route.max_age_seconds)
         lookup.answer.add_done_callback(self._looked_up)
 
     def _looked_up(self, answer: "asyncio.Future[Facts]") -> None:
@@ -112,10 +107,14 @@ class FastExchange:
             return
         error = answer.exception() if not answer.cancelled() else StoreUnavailable()
         self._settle_lookup()
-        if error is None:
-            self.judge(answer.result())
-        else:
-            self._judge_without_store(error)
+        try:
+            if error is None:
+                self.judge(answer.result())
+            else:
+                self._judge_without_store(error)
+        except Exception:
+            log.exception("internal error", request_id=self.request_id.decode())
+            self.fault()
 
     def _settle_lookup(self) -> None:
         if self._lookup is not None:
@@ -124,26 +123,26 @@ class FastExchange:
             self.ticks_left = 0
 
     def _judge_without_store(self, error: BaseException) -> None:
-        assert self._key is not None
-        facts = self._lane.validator.stale(self._key, self.route.max_age_seconds)
+        assert self.key is not None
+        facts = self._lane.validator.stale(self.key, self.route.max_age_seconds)
         if facts is not None:
             self.judge(facts)
         elif isinstance(error, GatewayError):
             self.refuse(error)
         else:
             log.error("internal error", exc_info=error, request_id=self.request_id.decode())
-            self.refuse(GatewayError("Internal error."))
+            self.fault()
 
     def judge(self, facts: Facts) -> None:
         """Forward the request if the facts of its token let it pass."""
-        assert self._key is not None
+        assert self.key is not None
         self.client_id = facts.client_id
         try:
             authorize(facts, self.route.scopes, realm=self._lane.realm)
         except GatewayError as error:
             self.refuse(error)
             return
-        self._lane.validator.accepted(self._key, self.route.name)
+        self._lane.validator.accepted(self.key, self.route.name)
         self.proceed(facts)
 
     # The request.
@@ -167,8 +166,8 @@ class FastExchange:
             section.announced(target.method),
             self._body,
         )
-        if lane.revalidate_seconds and self._key is not None:
-            self._revalidate(self._key)
+        if lane.revalidate_seconds and self.key is not None:
+            self._revalidate(self.key)
         self._await_connection(fresh=False)
 
     def _await_connection(self, *, fresh: bool) -> None:
@@ -231,7 +230,7 @@ class FastExchange:
 
     def answer_goes_on(self, content: bytes) -> None:
         """Pass more of the answer on."""
-        if not self._client.writing_paused:
+        if not self.client.writing_paused:
             self.ticks_left = self._lane.read_ticks
         if self._chunked:
             content = b"%x\r\n%b\r\n" % (len(content), content)
@@ -259,7 +258,7 @@ class FastExchange:
         )
 
     def _write(self, data: bytes) -> None:
-        transport = self._client.transport
+        transport = self.client.transport
         if transport is not None and data:
             self.bytes_sent += len(data)
             transport.write(data)
@@ -289,7 +288,7 @@ class FastExchange:
         """All is written; the exchange ends when the operating system has taken it."""
         self.ticks_left = 0
         self._outcome = outcome
-        if self._client.writing_paused:
+        if self.client.writing_paused:
             self._flushing = True
         else:
             self._end(outcome)
@@ -326,6 +325,18 @@ class FastExchange:
         self._retried = True
         self.upstream_failed(UpstreamTimeout("The upstream did not answer in time."), silent=True)
 
+    def fault(self) -> None:
+        """The gateway itself failed: say so, or cut the client off."""
+        if self.ended:
+            return
+        self._leave_upstream()
+        if self.status:
+            self._cut_off("server_error")
+        else:
+            error = GatewayError("Internal error.")
+            error.close = True
+            self.refuse(error)
+
     def _revalidate(self, key: TokenKey) -> None:
         lane, route = self._lane, self.route
 
@@ -342,7 +353,7 @@ class FastExchange:
         self._revalidation.start()
 
     def _cut_off(self, outcome: str) -> None:
-        transport = self._client.transport
+        transport = self.client.transport
         self._closes = True
         self._end(outcome)
         if transport is not None:
@@ -366,4 +377,4 @@ class FastExchange:
         if self._revalidation is not None:
             self._revalidation.stop()
         self._lane.ended(self, outcome)
-        self._client.fast_ended(closes=self._closes)
+        self.client.fast_ended(closes=self._closes or self._lane.draining)

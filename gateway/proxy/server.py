@@ -54,6 +54,8 @@ def require_c_parser() -> None:
 class Lane(Protocol):
     """What connections need of ``fast.FastLane``."""
 
+    taken: int
+
     def take(self, client: "GatewayConnection", data: bytes) -> bool:
         """Take a request, or leave it to aiohttp."""
         ...
@@ -86,6 +88,11 @@ class GatewayServer(web.Server):
         self.apply(limits)
         self.open_connections = 0
         self.lane: Lane | None = None
+
+    @property
+    def fast_requests(self) -> int:
+        """How many requests the lane has taken."""
+        return 0 if self.lane is None else self.lane.taken
 
     def apply(self, limits: Limits) -> None:
         """Hold connections to these limits; those already open keep some of their old ones."""

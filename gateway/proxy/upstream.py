@@ -56,6 +56,10 @@ class UpstreamExchange(Protocol):
         """There is no answer, or no more of it; ``silent`` is an upstream that said nothing."""
         ...
 
+    def fault(self) -> None:
+        """The gateway itself failed, and has logged it."""
+        ...
+
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, which serves one exchange at a time."""
@@ -133,19 +137,29 @@ class UpstreamConnection(asyncio.Protocol):
             # unasked may be taken for the next answer.
             self._pool.discard(self)
             return
-        if self._remaining >= 0:
-            self._take_content(exchange, data)
-            return
-        if self._parser is None:
-            self.heard = True
-            end = data.find(b"\r\n\r\n")
-            head = self._known.find(data[:end]) if end > 0 else None
-            if head is not None:
-                self._take_head(exchange, head, data, end + 4)
-                return
+        try:
+            if self._remaining >= 0:
+                self._take_content(exchange, data)
+            elif self._parser is not None:
+                self._parse(exchange, data)
+            else:
+                self._begin(exchange, data)
+        except Exception:
+            log.exception("internal error")
+            if self.exchange is exchange:
+                self.abandon()
+            exchange.fault()
+
+    def _begin(self, exchange: UpstreamExchange, data: bytes) -> None:
+        self.heard = True
+        end = data.find(b"\r\n\r\n")
+        head = self._known.find(data[:end]) if end > 0 else None
+        if head is not None:
+            self._take_head(exchange, head, data, end + 4)
+        else:
             self._last_bytes = b""
             self._parser = open_parser(self._loop, with_body=not exchange.bodiless)
-        self._parse(exchange, data)
+            self._parse(exchange, data)
 
     def _take_head(
         self, exchange: UpstreamExchange, head: AnswerHead, data: bytes, end: int
@@ -184,7 +198,7 @@ class UpstreamConnection(asyncio.Protocol):
                 if self._content is not None:
                     self.closes = True  # a second answer to one request
                     break
-                if message.code < 200 and message.code != 101:
+                if 100 <= message.code < 200 and message.code != 101:
                     continue  # RFC 9110 §15.2: not the answer yet
                 head = read_head(message, to_head=exchange.bodiless)
                 self.closes = head.closes

@@ -16,6 +16,9 @@ from gateway.clock import Clock
 from gateway.settings import Settings
 from gateway.tokens import token_key
 
+HANDLER_LANE = {"fast_lane": False}
+"""The section ``proxy`` for tests of what only the handler lane has."""
+
 
 def settings_for(upstream: str, **sections: Any) -> Settings:
     """Return settings: free ports, a store in memory, "/" for the token, "/public" for all."""

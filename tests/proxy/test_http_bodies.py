@@ -8,7 +8,7 @@ from backends import Connection, RecordingBackend, answering, recording, scripte
 from wire import connect, fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import outcomes, running, seed, until
+from proxy.gateways import HANDLER_LANE, outcomes, running, seed, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -292,7 +292,7 @@ class TestEarlyAnswers:
 
 async def test_a_body_goes_to_one_upstream_connection_and_the_next_reuses_it() -> None:
     """After an upload the connection is as good as before."""
-    async with recording() as backend, running(backend.url) as gateway:
+    async with recording() as backend, running(backend.url, proxy=HANDLER_LANE) as gateway:
         for _ in range(3):
             await fetch(gateway.url, request("/", method="POST", body=b"x" * 100_000))
             await fetch(gateway.url, request("/"))

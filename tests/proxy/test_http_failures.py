@@ -14,7 +14,7 @@ from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
 from gateway.upstream import open_session
-from proxy.gateways import LogText, count, outcomes, running, until
+from proxy.gateways import HANDLER_LANE, LogText, count, outcomes, running, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -347,7 +347,7 @@ async def test_a_fault_of_our_own_within_an_answer(
     monkeypatch.setattr(RelayedResponse, "write", fail)
     async with (
         scripted(answering(OK)) as backend,
-        running(backend.url) as gateway,
+        running(backend.url, proxy=HANDLER_LANE) as gateway,
         connect(gateway.url) as client,
     ):
         await client.send(request("/"))
@@ -366,7 +366,7 @@ async def test_a_fault_of_our_own_before_an_answer(
         raise ValueError("a fault")
 
     monkeypatch.setattr(HttpProxy, "_send", fail)
-    async with scripted(silence) as backend, running(backend.url) as gateway:
+    async with scripted(silence) as backend, running(backend.url, proxy=HANDLER_LANE) as gateway:
         answer = await fetch(gateway.url, request("/"))
         assert (answer.status, answer.error["error"]) == (500, "server_error")
         assert b"fault" not in answer.body

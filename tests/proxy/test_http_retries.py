@@ -6,7 +6,7 @@ import pytest
 from backends import Connection, answering, recording, scripted
 from wire import connect, fetch, request
 
-from proxy.gateways import count, outcomes, running, until
+from proxy.gateways import HANDLER_LANE, count, outcomes, running, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -165,7 +165,7 @@ async def test_what_an_upstream_says_unasked_answers_nobody() -> None:
 
     async with (
         scripted(script) as backend,
-        running(backend.url) as gateway,
+        running(backend.url, proxy=HANDLER_LANE) as gateway,
         connect(gateway.url) as client,
     ):
         await client.send(request("/"))

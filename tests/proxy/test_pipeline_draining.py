@@ -7,6 +7,7 @@ from backends import Connection, RecordingBackend, answering, scripted
 from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
+from gateway.proxy.server import GatewayConnection
 from proxy.gateways import LogText, count, outcomes, running, settings_for, until
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -145,12 +146,13 @@ async def stalled(client: Client, gateway: Gateway) -> tuple[int, int]:
     assert gateway._server is not None
     await until(lambda: count(gateway, "gateway_requests_in_progress") == 1)
     (connection,) = gateway._server.connections
+    assert isinstance(connection, GatewayConnection)
     assert connection.transport is not None
     sizes: list[tuple[int, int]] = []
     while len(sizes) < 2000 or sizes[-1] != sizes[-1000]:
         await asyncio.sleep(0)
-        if connection._current_request is not None:
-            written = connection._current_request.writer.output_size
+        if connection._fast is not None:
+            written = connection._fast.bytes_sent
         sizes.append((written, connection.transport.get_write_buffer_size()))
     return sizes[-1]
 
