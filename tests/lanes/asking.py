@@ -1,6 +1,5 @@
 """Requests for both lanes: a good one, odd in a few respects."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -279,60 +278,54 @@ class Talk:
         )
 
 
-def _odd(fitting: Any, others: Sequence[Any]) -> Callable[[bool], st.SearchStrategy[Any]]:
-    return lambda odd: st.sampled_from(others) if odd else st.just(fitting)
-
-
 _NAMES = st.sampled_from(
     [b"X-A", b"Host", b"Authorization", b"Content-Length", b"Connection", b"Via"]
 )
-_PARTS: dict[str, Callable[[bool], st.SearchStrategy[Any]]] = {
-    "method": _odd("GET", METHODS),
-    "target": _odd(b"/orders", TARGETS),
-    "version": _odd(b"HTTP/1.1", VERSIONS),
-    "host": _odd([b"Host: gateway.test"], HOSTS),
-    "token": _odd("good", TOKENS),
-    "authorization": _odd(None, AUTHORIZATIONS),
-    "fields": lambda odd: (
-        st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6) if odd else st.just([])
-    ),
-    "malformed": lambda odd: (
-        st.sampled_from([[line] for line in MALFORMED]) if odd else st.just([])
-    ),
-    "arbitrary": lambda odd: (
-        st.builds(lambda name, value: [name + b":" + value], _NAMES, st.binary(max_size=8))
-        if odd
-        else st.just([])
-    ),
-    "connection": _odd([], CONNECTIONS),
-    "expectation": lambda odd: (
-        st.sampled_from([[line] for line in EXPECTATIONS]) if odd else st.just([])
-    ),
-    "body": _odd(([], b""), BODIES),
-    "separator": _odd(b"\r\n", SEPARATORS),
-    "prefix": _odd(b"", PREFIXES),
+_ARBITRARY = st.builds(lambda name, value: [name + b":" + value], _NAMES, st.binary(max_size=8))
+_GOOD: dict[str, Any] = {
+    "method": "GET",
+    "target": b"/orders",
+    "version": b"HTTP/1.1",
+    "host": [b"Host: gateway.test"],
+    "token": "good",
+    "fields": [],
+    "malformed": [],
+    "arbitrary": [],
+    "connection": [],
+    "expectation": [],
+    "body": ([], b""),
+    "separator": b"\r\n",
+    "prefix": b"",
+}
+_ODD: dict[str, st.SearchStrategy[Any]] = {
+    "method": st.sampled_from(METHODS),
+    "target": st.sampled_from(TARGETS),
+    "version": st.sampled_from(VERSIONS),
+    "host": st.sampled_from(HOSTS),
+    "token": st.sampled_from(TOKENS),
+    "authorization": st.sampled_from(AUTHORIZATIONS),
+    "fields": st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6),
+    "malformed": st.sampled_from([[line] for line in MALFORMED]),
+    "arbitrary": _ARBITRARY,
+    "connection": st.sampled_from(CONNECTIONS),
+    "expectation": st.sampled_from([[line] for line in EXPECTATIONS]),
+    "body": st.sampled_from(BODIES),
+    "separator": st.sampled_from(SEPARATORS),
+    "prefix": st.sampled_from(PREFIXES),
 }
 _OFTEN = ["fields", "body", "token", "target", "method", "version", "connection"]
-_RESPECTS = [*_OFTEN * 4, *_PARTS]
+_RESPECTS = st.lists(st.sampled_from([*_OFTEN * 4, *_ODD]), max_size=3)
 
 
 @st.composite
 def asks(draw: st.DrawFn) -> Ask:
     """Build a request."""
-    odd = draw(st.lists(st.sampled_from(_RESPECTS), max_size=3))
-    part = {name: draw(strategy(name in odd)) for name, strategy in _PARTS.items()}
+    odd = draw(_RESPECTS)
+    part = _GOOD | {name: draw(strategy) for name, strategy in _ODD.items() if name in odd}
     lines = [
         *part["host"],
-        *(
-            [f"Authorization: Bearer {part['token']}".encode()]
-            if part["authorization"] is None
-            else part["authorization"]
-        ),
-        *part["fields"],
-        *part["malformed"],
-        *part["arbitrary"],
-        *part["connection"],
-        *part["expectation"],
+        *part.get("authorization", [f"Authorization: Bearer {part['token']}".encode()]),
+        *(line for name in _LINES for line in part[name]),
         *part["body"][0],
     ]
     if "fields" in odd:
@@ -346,28 +339,34 @@ def asks(draw: st.DrawFn) -> Ask:
     )
 
 
+_LINES = ("fields", "malformed", "arbitrary", "connection", "expectation")
+_ONE = st.lists(asks(), min_size=1, max_size=1)
+_SEVERAL = st.lists(asks(), min_size=2, max_size=3)
+_SELDOM = st.sampled_from([False, False, False, False, True])
+_ENDINGS = st.sampled_from([*["stay"] * 6, "leave", "vanish"])
+_WORLDS = st.sampled_from(list(WORLDS))
+
+
 @st.composite
 def talks(draw: st.DrawFn) -> Talk:
     """Build a conversation: mostly one request in one segment, also several, and split ones."""
-    asked = tuple(draw(st.lists(asks(), min_size=1, max_size=draw(st.sampled_from([1, 1, 1, 3])))))
-    whole = draw(st.booleans())
+    asked = tuple(draw(_SEVERAL if draw(_SELDOM) else _ONE))
     pieces = [ask.data for ask in asked]
-    if not whole:
+    if draw(st.booleans()):
         data = b"".join(pieces)
         cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=2, unique=True)))
-        edges = [0, *cuts, len(data)]
-        pieces = [data[start:end] for start, end in pairwise(edges)]
+        pieces = [data[start:end] for start, end in pairwise([0, *cuts, len(data)])]
     tokens = {token for ask in asked for token in ask.tokens}
     return Talk(
-        world=draw(st.sampled_from(list(WORLDS))),
+        world=draw(_WORLDS),
         asks=asked,
         segments=tuple(piece for piece in pieces if piece),
         apart=draw(st.booleans()),
         held=draw(st.booleans()),
-        ending=draw(st.sampled_from([*["stay"] * 6, "leave", "vanish"])),
+        ending=draw(_ENDINGS),
         setting=Setting(
-            cached=sorted(tokens) if draw(st.sampled_from([True, True, False])) else (),
+            cached=() if draw(_SELDOM) else sorted(tokens),
             connected=draw(st.booleans()),
-            store_fails=draw(st.sampled_from([False, False, False, False, True])),
+            store_fails=draw(_SELDOM),
         ),
     )
