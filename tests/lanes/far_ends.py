@@ -30,12 +30,12 @@ class Client:
 class Reply:
     """What a backend says to a request, piece by piece, and what it does then.
 
-    Where it is ``early`` it is said to the header section, ahead of the content.
+    ``apart`` says that each piece comes only when the backend is told to go on.
     """
 
     pieces: Sequence[bytes] = (GOOD_ANSWER,)
     then: Literal["keep", "close", "reset"] = "keep"
-    early: bool = False
+    apart: bool = False
 
 
 def good_answer(request: Message) -> Reply:
@@ -46,12 +46,14 @@ def good_answer(request: Message) -> Reply:
 
 @dataclass
 class Backend:
-    """What upstream of one gateway is: it keeps all requests, and answers as a test says.
+    """What is upstream of one gateway: it keeps all requests, and answers as a test says.
 
-    While it ``holds``, or with more pieces to say, it waits for ``go_on``.
+    An ``early`` one answers the header section, ahead of the content. While it ``holds``, or has
+    pieces left to say, it waits for ``go_on``.
     """
 
     answer: Callable[[Message], Reply] = good_answer
+    early: bool = False
     holds: bool = False
     requests: list[Message] = field(default_factory=list)
     connections: list["BackendConnection"] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Backend:
         """Close all connections and forget everything."""
         for connection in self.connections:
             connection.transport.feed_eof()
-        self.answer, self.holds = good_answer, False
+        self.answer, self.early, self.holds = good_answer, False, False
         self.forget()
         self.connections.clear()
 
@@ -97,11 +99,10 @@ class BackendConnection:
         self._stream += data
         while self._stream:
             message, rest = take_message(self._stream, answer=False)
-            if message.body is not None and not self._answered:
-                reply = self._backend.answer(message)
-                if message.whole or reply.early:
-                    self._answered = True
-                    self._say(reply)
+            begun = message.body is not None and self._backend.early
+            if (begun or message.whole) and not self._answered:
+                self._answered = True
+                self._say(self._backend.answer(message))
             if not message.whole:
                 return
             self._backend.requests.append(message)
@@ -123,6 +124,9 @@ class BackendConnection:
             steps.append(self.transport.feed_eof)
         elif reply.then == "reset":
             steps.append(self.transport.feed_reset)
-        if not self._backend.holds and not self._backend.to_do:
-            steps.pop(0)()
-        self._backend.to_do += steps
+        to_do = self._backend.to_do
+        waits = self._backend.holds or bool(to_do)
+        to_do += steps
+        while to_do and not waits:
+            self._backend.go_on()
+            waits = reply.apart
