@@ -35,7 +35,8 @@ ASKS: dict[str, bytes] = {
 """Requests by a name that says what they are."""
 
 STATUSES = [
-    *(b"204", b"304", b"201", b"206", b"301", b"401", b"404", b"418", b"500", b"503", b"599"),
+    *[b"204", b"304"] * 4,
+    *(b"201", b"206", b"301", b"401", b"404", b"418", b"500", b"503", b"599"),
     *(b"205", b"999", b"600", b"100", b"101", b"102", b"103", b"199", b"20", b"2000", b"abc"),
     *(b"-1", b"099", b"000", b"", b"2 0"),
 ]
@@ -182,6 +183,7 @@ _ODD: dict[str, st.SearchStrategy[Any]] = {
 }
 _OFTEN = ["fields", "content", "status", "interim", "version", "then"]
 _RESPECTS = st.lists(st.sampled_from([*_OFTEN * 3, *_ODD]), max_size=4)
+_BODILESS = {b"100", b"101", b"102", b"103", b"199", b"204", b"304"}
 _SELDOM = st.sampled_from([False, False, False, False, True])
 _ASKED = st.sampled_from(["GET", *ASKS])
 
@@ -204,23 +206,28 @@ class Answer:
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
     """Build an answer: mostly in one piece, and whole."""
+    asked = draw(_ASKED)
     odd = draw(_RESPECTS)
     part = _GOOD | {name: draw(strategy) for name, strategy in _ODD.items() if name in odd}
-    lines = [*part["fields"], *part["malformed"], *part["content"][0]]
+    framing, content = part["content"]
+    if (asked.startswith("HEAD") or part["status"] in _BODILESS) and not draw(_SELDOM):
+        content = b""
+    lines = [*part["fields"], *part["malformed"], *framing]
     if "fields" in odd:
         lines = draw(st.permutations(lines))
     line = part["version"] + b" " + part["status"] + part["reason"]
     data = part["interim"] + part["prefix"]
     data += part["separator"].join([line, *lines, b"", b""])
-    data += part["content"][1] + part["trailing"]
+    data += content + part["trailing"]
     if draw(_SELDOM):
-        data = data[: draw(st.integers(0, len(data)))]
+        most = draw(st.sampled_from([len(content) + len(part["trailing"]), len(data)]))
+        data = data[: len(data) - draw(st.integers(0, most))]
     cuts: list[int] = []
     if draw(st.booleans()):
         cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=3, unique=True)))
     pieces = tuple(data[start:end] for start, end in pairwise([0, *cuts, len(data)]) if start < end)
     return Answer(
-        asked=draw(_ASKED),
+        asked=asked,
         reply=Reply(pieces, part["then"], apart=draw(st.booleans())),
         early=draw(_SELDOM),
         again=draw(_SELDOM),
