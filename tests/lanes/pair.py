@@ -1,0 +1,358 @@
+"""Two gateways that differ in ``proxy.fast_lane`` alone, and a conversation held with both.
+
+Both live on one loop in memory and are told the same at the same time, each with a client and a
+backend of its own. What either of them did is taken down as plain values, to be compared.
+"""
+
+import asyncio
+import contextvars
+import re
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+import structlog
+from aiohttp import web
+from clocks import FakeClock
+from scripted import document
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+
+from gateway.app import Gateway
+from gateway.errors import StoreUnavailable
+from gateway.listeners import Inherited, Sockets
+from gateway.settings import Settings
+from gateway.store import TokenStore
+from gateway.tokens import TokenKey, token_key
+from lanes.far_ends import Backend, Client
+from lanes.memory import FarEnd, MemoryLoop, MemoryTransport
+from lanes.messages import take_message
+
+BACKEND = ("127.0.0.1", 9000)
+CLIENT = ("127.0.0.1", 40000)
+DOCUMENTS = {
+    "good": document(client_id="app", sub="alice", scope="read write"),
+    "admin": document(client_id="admin-app", sub="root", scope="read admin"),
+    "narrow": document(client_id="app", sub="bob", scope="other"),
+    "scopeless": document(client_id="app"),
+    "odd": document(client_id="caf\u00e9 100%", scope="read \u00e9"),
+    "expired": document(client_id="app", scope="read", exp=1_600_000_000),
+    "inactive": b'{"active": false}',
+    "malformed": b"{",
+}
+REVOKED = "revoked"
+"""Good once, then revoked: where it is cached it is accepted still."""
+
+_COUNTED = (
+    *("gateway_requests_total", "gateway_cache_requests_total", "gateway_stale_accepts_total"),
+    *("gateway_upstream_failures_total", "gateway_upstream_retries_total"),
+    *("gateway_requests_in_progress", "gateway_connections"),
+)
+_MADE_UP = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+_WEBSOCKET_KEY = re.compile(rb"(?i)(?<=sec-websocket-key: )[^\r]*")
+_LANE: contextvars.ContextVar["Lane"] = contextvars.ContextVar("lane")
+
+
+class Documents(TokenStore):
+    """The token store of one gateway, that fails when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(cast("Any", None), in_memory=True)
+        self.fails = False
+        self.documents: dict[TokenKey, bytes] = {
+            token_key(token.encode()): text for token, text in DOCUMENTS.items()
+        }
+
+    async def get_many(self, keys: Sequence[TokenKey]) -> list[bytes | None]:
+        await asyncio.sleep(0)
+        if self.fails:
+            raise StoreUnavailable
+        return [self.documents.get(key) for key in keys]
+
+    async def close(self) -> None: ...
+
+
+class Lane:
+    """One gateway, and what stands on either side of it."""
+
+    def __init__(self, loop: MemoryLoop, clock: FakeClock, settings: Settings) -> None:
+        self.loop = loop
+        self.backend = Backend()
+        self.log: list[dict[str, Any]] = []
+        self.context = contextvars.copy_context()
+        self.context.run(_LANE.set, self)
+        self.store = Documents()
+        self.client: Client
+        self._counted: Counter[tuple[str, ...]] = Counter()
+        self.run(self._start(settings, clock))
+
+    async def _start(self, settings: Settings, clock: FakeClock) -> None:
+        # A port that nobody connects to, and no admin port.
+        port = socket.create_server(("127.0.0.1", 0))
+        inherited = Inherited(Sockets((port,)), web.Application())
+        self.gateway = Gateway(settings, clock=clock, store=self.store, inherited=inherited)
+        await self.gateway.start()
+        assert self.gateway._sweeper is not None
+        self.gateway._sweeper.cancel()  # wakes ten times a second, and time flies here
+
+    def run(self, coroutine: Any) -> None:
+        """Run a coroutine of this gateway."""
+        task = self.loop.create_task(coroutine, context=self.context)
+        self.loop.settle()
+        task.result()
+
+    async def connect(self) -> None:
+        """Have a client connect."""
+        assert self.gateway._server is not None
+        protocol = self.gateway._server()
+        transport = MemoryTransport(self.loop, protocol, peer=CLIENT, context=self.context)
+        self.client = Client(transport)
+        transport.open(self.client)
+
+    async def know(self, tokens: Iterable[str]) -> None:
+        """Have these tokens cached as they are in the store, and one of them revoked since."""
+        validator = self.gateway.validator
+        for token in tokens:
+            key = token_key(token.encode())
+            if token == REVOKED:
+                self.store.documents[key] = DOCUMENTS["good"]
+            await validator.validate(key, float("inf"))
+            if token == REVOKED:
+                del self.store.documents[key]
+                validator.revoke(key)
+
+    def counts(self) -> Counter[tuple[str, ...]]:
+        """Return all that is counted, by the metric and its labels."""
+        registry = self.gateway.metrics._registry
+        counted: Counter[tuple[str, ...]] = Counter()
+        for family in registry.restricted_registry(_COUNTED).collect():
+            for sample in family.samples:
+                counted[sample.name, *sample.labels.values()] = int(sample.value)
+        return counted
+
+    def count_from_here(self) -> None:
+        """Forget what happened so far."""
+        self.log.clear()
+        self.backend.forget()
+        self._counted = self.counts()
+
+    def counted(self) -> dict[tuple[str, ...], int]:
+        """Return what has been counted since, where there is anything."""
+        now = self.counts()
+        return {
+            name: now[name] - self._counted[name]
+            for name in sorted(now)
+            if now[name] != self._counted[name]
+        }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How things stand when a client connects.
+
+    ``cached`` are tokens that the gateways know already. ``connected`` says that they hold an
+    idle connection to the backend, ``store_fails`` that the store is down.
+    """
+
+    cached: Sequence[str] = ()
+    connected: bool = False
+    store_fails: bool = False
+
+
+class Pair:
+    """The two gateways; ``lanes`` has the fast one first."""
+
+    def __init__(self, loop: MemoryLoop, clock: FakeClock, settings: dict[str, Any]) -> None:
+        self.loop = loop
+        self.lanes = tuple(
+            Lane(loop, clock, _settings(settings, fast_lane=fast_lane))
+            for fast_lane in (True, False)
+        )
+
+    def begin(self, setting: Setting) -> None:
+        """Have things stand as told, and a client connected to each gateway."""
+        for lane in self.lanes:
+            lane.gateway.validator.evict_all()
+            lane.run(lane.know(setting.cached))
+            if setting.connected:
+                lane.run(lane.connect())
+                lane.client.transport.feed(b"GET /public HTTP/1.1\r\nHost: a\r\n\r\n")
+        if setting.connected:
+            self.loop.settle()
+        for lane in self.lanes:
+            if setting.connected:
+                assert lane.client.stream.startswith(b"HTTP/1.1 200 ")
+                lane.client.transport.feed_eof()
+        self.loop.settle()
+        for lane in self.lanes:
+            lane.store.fails = setting.store_fails
+            lane.count_from_here()
+            lane.run(lane.connect())
+
+    def send(self, data: bytes, *, settle: bool = True) -> None:
+        """Send the same to both, and with ``settle`` wait until nothing more comes of it."""
+        for lane in self.lanes:
+            if lane.client.end == "open":
+                lane.client.transport.feed(data)
+        if settle:
+            self.loop.settle()
+
+    def go_on(self) -> None:
+        """Have the backends say what they have to, piece by piece."""
+        while sum(lane.backend.go_on() for lane in self.lanes):
+            self.loop.settle()
+
+    def leave(self) -> None:
+        """Have both clients close, and all be over; nothing may be left behind."""
+        for lane in self.lanes:
+            lane.client.transport.feed_eof()
+        self.loop.settle()
+        connections = [connection for lane in self.lanes for connection in lane.backend.connections]
+        for lane in self.lanes:
+            lane.backend.reset()
+            lane.store.fails = False
+        self.loop.settle()
+        assert self.loop.faults == []
+        assert [connection for connection in connections if connection.is_open] == []
+        for lane in self.lanes:
+            counts = lane.counts()
+            assert (counts["gateway_requests_in_progress",], counts["gateway_connections",]) == (
+                0,
+                0,
+            )
+
+    async def stop(self) -> None:
+        for lane in self.lanes:
+            await lane.gateway.stop()
+
+
+def _settings(given: dict[str, Any], *, fast_lane: bool) -> Settings:
+    sections = {"store": {"url": "memory://"}, "revocation": {"feed": False}, **given}
+    sections["proxy"] = {**sections.get("proxy", {}), "fast_lane": fast_lane}
+    return Settings.model_validate(sections)
+
+
+class Pairs:
+    """Pairs of gateways, made as they are asked for, by the name of their settings."""
+
+    def __init__(self, worlds: dict[str, dict[str, Any]]) -> None:
+        self.clock = FakeClock()
+        self.loop = MemoryLoop(self.clock)
+        self._worlds = worlds
+        self._made: dict[str, Pair] = {}
+        self.loop.listen(BACKEND, _accept)
+
+    @contextmanager
+    def talking(self, name: str, setting: Setting) -> Iterator[Pair]:
+        """Hold a conversation with a pair; after one that failed there will be another pair."""
+        if name not in self._made:
+            self._made[name] = Pair(self.loop, self.clock, self._worlds[name])
+        pair = self._made[name]
+        try:
+            pair.begin(setting)
+            yield pair
+            pair.leave()
+        except BaseException:
+            del self._made[name]
+            self.loop.faults.clear()
+            self._stop(pair)
+            raise
+
+    def close(self) -> None:
+        """Stop all gateways."""
+        for pair in self._made.values():
+            self.loop.finish(pair.stop())
+        self.loop.end()
+
+    def _stop(self, pair: Pair) -> None:
+        task = self.loop.create_task(pair.stop())
+        self.loop.settle()
+        self.loop.advance(10)
+        with suppress(Exception, asyncio.CancelledError):
+            task.result()
+
+
+@contextmanager
+def pairs_of_gateways(worlds: dict[str, dict[str, Any]]) -> Iterator[Pairs]:
+    """Make pairs of gateways by these settings, and keep what each of them logs."""
+    with capture_logs(processors=(_file_away,)):
+        pairs = Pairs(worlds)
+        try:
+            yield pairs
+        finally:
+            pairs.close()
+
+
+def _accept(transport: MemoryTransport) -> FarEnd:
+    return _LANE.get().backend.accept(transport)
+
+
+def _file_away(_: Any, level: str, event: EventDict) -> NoReturn:
+    lane = _LANE.get(None)
+    if lane is not None:
+        lane.log.append({"level": level, **event})
+    raise structlog.DropEvent
+
+
+class Account:
+    """What one gateway did, as plain values; what is made up at random is only numbered."""
+
+    def __init__(self, lane: Lane, heads: Sequence[bool] = ()) -> None:
+        self._lane = lane
+        self._heads = heads
+        self._made_up: dict[bytes, bytes] = {}
+
+    def answers(self) -> list[Any]:
+        """Return what the client got: header sections as they are, content, and whether whole."""
+        client = self._lane.client
+        found: list[Any] = []
+        rest, heads = client.stream, list(self._heads)
+        while rest:
+            try:
+                to_head = heads[0] if heads else False
+                message, rest = take_message(
+                    rest, answer=True, to_head=to_head, ended=client.end == "closed"
+                )
+                if message.body is not None and message.status >= 200:
+                    heads = heads[1:]
+            except (ValueError, IndexError):
+                found.append(self._without_chance(rest))
+                break
+            found.append(self._message(message))
+        return found
+
+    def requests(self) -> list[Any]:
+        """Return what the backend got."""
+        return [self._message(message) for message in self._lane.backend.requests]
+
+    def log(self) -> list[dict[str, Any]]:
+        """Return what was logged, without what differs from one request to the next."""
+        return [
+            {
+                name: self._without_chance(value.encode()) if isinstance(value, str) else value
+                for name, value in record.items()
+                if name not in {"duration_ms", "exc_info"}
+            }
+            for record in self._lane.log
+        ]
+
+    def _message(self, message: Any) -> list[Any]:
+        head = self._without_chance(message.head).splitlines(keepends=True)
+        body = message.body and self._without_chance(message.body)
+        return [head, body, message.trailer, "whole" if message.whole else "cut off"]
+
+    def _without_chance(self, data: bytes) -> bytes:
+        data = _WEBSOCKET_KEY.sub(b"<key>", data)
+        return _MADE_UP.sub(self._numbered, data)
+
+    def _numbered(self, found: re.Match[bytes]) -> bytes:
+        return self._made_up.setdefault(found[0], b"<id %d>" % len(self._made_up))
+
+
+def compared(pair: Pair, tell: Callable[[Lane], dict[str, Any]]) -> None:
+    """Fail unless there is the same to tell of both gateways."""
+    fast, handler = (tell(lane) for lane in pair.lanes)
+    assert fast == handler

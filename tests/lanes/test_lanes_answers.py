@@ -1,0 +1,91 @@
+"""Whatever a backend answers, both lanes make the same of it for the client, and go on alike."""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from lanes.answering import ASKS, Answer, answers
+from lanes.asking import WORLDS
+from lanes.far_ends import Reply, good_answer
+from lanes.messages import Message
+from lanes.pair import Account, Lane, Pair, Pairs, Setting, compared, pairs_of_gateways
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[Pairs]:
+    """Return the gateways, which are kept for all examples."""
+    with pairs_of_gateways(WORLDS) as pairs:
+        yield pairs
+
+
+@pytest.mark.timeout(3600 if LONG else 120)
+@settings(
+    max_examples=20_000 if LONG else 500,
+    deadline=None,
+    derandomize=not LONG,
+    suppress_health_check=list(HealthCheck),
+)
+@given(answer=answers())
+def test_both_lanes_make_the_same_of_an_answer(pairs: Pairs, answer: Answer) -> None:
+    """The client gets the same, as does its next request; the backend is asked as often."""
+    heads = [answer.asked.startswith("HEAD"), False]
+    with pairs.talking("default", Setting(["good"], connected=answer.connected)) as pair:
+        ends = _hold(pair, answer)
+
+        def tell(lane: Lane) -> dict[str, Any]:
+            account = Account(lane, heads)
+            return {
+                "answers": account.answers(),
+                "ends": ends[lane],
+                "requests": [
+                    # What answers ahead of the content may close before all of it is sent.
+                    [head] if answer.early else [head, *rest]
+                    for head, *rest in account.requests()
+                ],
+                "log": account.log(),
+                "counted": lane.counted(),
+            }
+
+        compared(pair, tell)
+
+
+def _hold(pair: Pair, answer: Answer) -> dict[Lane, list[str]]:
+    """Ask, have it answered, and ask once more; return how each connection stood meanwhile."""
+    ends: dict[Lane, list[str]] = {lane: [] for lane in pair.lanes}
+
+    def look() -> None:
+        for lane in pair.lanes:
+            ends[lane].append(lane.client.end)
+
+    for lane in pair.lanes:
+        lane.backend.early = answer.early
+        lane.backend.answer = _saying(answer.reply, again=answer.again)
+    pair.send(ASKS[answer.asked])
+    pair.go_on()
+    look()
+    pair.loop.advance(70)  # longer than limits.read_timeout, shorter than limits.idle_timeout
+    look()
+    for lane in pair.lanes:
+        lane.backend.answer = good_answer
+    pair.send(ASKS["GET"])
+    look()
+    pair.loop.advance(100)
+    look()
+    return ends
+
+
+def _saying(reply: Reply, *, again: bool) -> Callable[[Message], Reply]:
+    said: list[Reply] = []
+
+    def answer(request: Message) -> Reply:
+        if said and not again:
+            return good_answer(request)
+        said.append(reply)
+        return reply
+
+    return answer

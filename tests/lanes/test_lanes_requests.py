@@ -1,0 +1,84 @@
+"""Whatever a client sends, both lanes make the same of it: upstream, for the client, in the log."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from lanes.asking import WORLDS, Talk, talks
+from lanes.pair import Account, Lane, Pair, Pairs, compared, pairs_of_gateways
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+GOOD = b"GET /orders/next HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Iterator[Pairs]:
+    """Return the gateways, which are kept for all examples."""
+    with pairs_of_gateways(WORLDS) as pairs:
+        yield pairs
+
+
+@pytest.mark.timeout(3600 if LONG else 120)
+@settings(
+    max_examples=20_000 if LONG else 500,
+    deadline=None,
+    derandomize=not LONG,
+    suppress_health_check=list(HealthCheck),
+)
+@given(talk=talks())
+def test_both_lanes_make_the_same_of_a_request(pairs: Pairs, talk: Talk) -> None:
+    """The same reaches the backend, the client, the metrics and the log, and the same closes."""
+    heads = [ask.to_head for ask in talk.asks]
+    with pairs.talking(talk.world, talk.setting) as pair:
+        _hold(pair, talk)
+        ends = _wait(pair)
+
+        def tell(lane: Lane) -> dict[str, Any]:
+            account = Account(lane, heads)
+            return {
+                "answers": account.answers(),
+                "ends": ends[lane],
+                "requests": account.requests(),
+                "log": account.log(),
+                "counted": lane.counted(),
+            }
+
+        compared(pair, tell)
+
+
+def _hold(pair: Pair, talk: Talk) -> None:
+    for lane in pair.lanes:
+        lane.backend.holds = talk.held
+    for segment in talk.segments:
+        pair.send(segment, settle=talk.apart)
+    pair.loop.settle()
+    for lane in pair.lanes:
+        if talk.ending == "leave":
+            lane.client.transport.feed_eof()
+        elif talk.ending == "vanish":
+            lane.client.transport.feed_reset()
+    for lane in pair.lanes:
+        lane.backend.holds = False
+    pair.loop.settle()
+    pair.go_on()
+
+
+def _wait(pair: Pair) -> dict[Lane, list[str]]:
+    """Return how each connection stands: at once, in some seconds, asked once more, after long."""
+    ends: dict[Lane, list[str]] = {lane: [] for lane in pair.lanes}
+
+    def look() -> None:
+        for lane in pair.lanes:
+            ends[lane].append(lane.client.end)
+
+    look()
+    pair.loop.advance(3)
+    look()
+    pair.send(GOOD)
+    look()
+    pair.loop.advance(100)
+    look()
+    return ends
