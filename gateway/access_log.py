@@ -106,7 +106,6 @@ def _quoted(text: str | None) -> str:
 _remembered = lru_cache(maxsize=4096)(_quoted)
 _METHODS = {method: _quoted(method) for method in (None, "GET", "HEAD", "POST", "PUT", "DELETE")}
 
-
 _MEMBERS = {
     *("timestamp", "level", "logger", "event", "request_id", "peer", "method", "path", "status"),
     *("route", "outcome", "client_id", "duration_ms", "bytes_sent"),
