@@ -1,7 +1,9 @@
 """What is counted, for Prometheus.
 
 Whoever counts sees a method named after the event, never the client library. No label ever
-holds a token, a token key or anything else that a client can make up.
+holds a token, a token key or anything else that a client can make up. What is counted on every
+request is a plain number until metrics are read (``counts``): only the event loop's thread may
+count, and read.
 Long, because every metric is defined in one place.
 """
 
@@ -15,6 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from gateway import __version__
+from gateway.clock import SystemClock
+from gateway.counts import Count, Counts, Distribution, Distributions, Level
 
 _DURATION_BUCKETS = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
@@ -67,40 +71,42 @@ class _Feed(Collector):
 
 
 class Metrics:
-    """The gateway's counters, in a registry of their own."""
+    """The gateway's counters, in a registry of their own.
+
+    ``wall`` tells when each was created, in epoch seconds.
+    """
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float] = SystemClock.wall) -> None:
         registry = self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "gateway_requests",
-            "Requests by route and outcome.",
-            ["route", "outcome"],
-            registry=registry,
+        self._requests = Counts(
+            "gateway_requests", "Requests by route and outcome.", ["route", "outcome"], wall=wall
         )
-        self._duration = Histogram(
+        registry.register(self._requests)
+        self._duration = Distributions(
             "gateway_request_duration_seconds",
             "From the header section to the end of the answer.",
             ["route"],
-            buckets=_DURATION_BUCKETS,
-            registry=registry,
+            bounds=_DURATION_BUCKETS,
+            wall=wall,
         )
-        self._in_progress = Gauge(
-            "gateway_requests_in_progress", "Requests under way.", registry=registry
-        )
-        self._connections = Gauge(
-            "gateway_connections", "Client connections open.", registry=registry
-        )
-        lookups = Counter(
+        registry.register(self._duration)
+        self._ended: dict[tuple[str, str], tuple[Count, Distribution]] = {}
+        self._in_progress = Level("gateway_requests_in_progress", "Requests under way.")
+        registry.register(self._in_progress)
+        self._connections = Level("gateway_connections", "Client connections open.")
+        registry.register(self._connections)
+        lookups = Counts(
             "gateway_cache_requests",
             "Validations by what the cache knew: hit, negative_hit or miss.",
             ["result"],
-            registry=registry,
+            wall=wall,
         )
-        self._hit = lookups.labels("hit")
-        self._negative_hit = lookups.labels("negative_hit")
-        self._miss = lookups.labels("miss")
+        registry.register(lookups)
+        self._hit = lookups.at("hit")
+        self._negative_hit = lookups.at("negative_hit")
+        self._miss = lookups.at("miss")
         self._served_stale = Counter(
             "gateway_cache_served_stale",
             "Validations by facts beyond their max age, while the store was down.",
@@ -142,21 +148,24 @@ class Metrics:
             ["route"],
             registry=registry,
         )
-        self._looked_up = Counter(
-            "gateway_store_lookups", "Tokens looked up in the store.", registry=registry
-        )
-        self._batch_size = Histogram(
+        looked_up = Counts("gateway_store_lookups", "Tokens looked up in the store.", wall=wall)
+        batch_size = Distributions(
             "gateway_store_batch_size",
             "Tokens in each lookup command.",
-            buckets=_BATCH_BUCKETS,
-            registry=registry,
+            bounds=_BATCH_BUCKETS,
+            wall=wall,
         )
-        self._store_duration = Histogram(
+        store_duration = Distributions(
             "gateway_store_lookup_duration_seconds",
             "Time that each lookup command took.",
-            buckets=_DURATION_BUCKETS,
-            registry=registry,
+            bounds=_DURATION_BUCKETS,
+            wall=wall,
         )
+        for collector in (looked_up, batch_size, store_duration):
+            registry.register(collector)
+        self._looked_up = looked_up.at()
+        self._batch_size = batch_size.at()
+        self._store_duration = store_duration.at()
         self._store_failures = Counter(
             "gateway_store_failures",
             "Commands that the store didn't answer in time, or refused.",
@@ -244,33 +253,38 @@ class Metrics:
 
     def request_started(self) -> None:
         """A request's header section is here."""
-        self._in_progress.inc()
+        self._in_progress.value += 1
 
     def request_ended(self, route: str, outcome: str, seconds: float) -> None:
         """A request was answered, or given up, ``seconds`` after it started."""
-        self._in_progress.dec()
-        self._requests.labels(route, outcome).inc()
-        self._duration.labels(route).observe(seconds)
+        self._in_progress.value -= 1
+        ended = self._ended.get((route, outcome))
+        if ended is None:
+            ended = (self._requests.at(route, outcome), self._duration.at(route))
+            self._ended[route, outcome] = ended
+        requests, duration = ended
+        requests.value += 1
+        duration.observe(seconds)
 
     def connection_opened(self) -> None:
         """A client connected."""
-        self._connections.inc()
+        self._connections.value += 1
 
     def connection_closed(self) -> None:
         """A client's connection is gone."""
-        self._connections.dec()
+        self._connections.value -= 1
 
     def cache_hit(self) -> None:
         """Facts were found young enough."""
-        self._hit.inc()
+        self._hit.value += 1
 
     def cache_negative_hit(self) -> None:
         """The token was known to be no good."""
-        self._negative_hit.inc()
+        self._negative_hit.value += 1
 
     def cache_miss(self) -> None:
         """The store has to be asked."""
-        self._miss.inc()
+        self._miss.value += 1
 
     def served_stale(self) -> None:
         """Facts older than max age were relied on, because the store is down."""
@@ -278,7 +292,7 @@ class Metrics:
 
     def store_batch(self, size: int, seconds: float) -> None:
         """A command brought ``size`` answers in ``seconds``."""
-        self._looked_up.inc(size)
+        self._looked_up.value += size
         self._batch_size.observe(size)
         self._store_duration.observe(seconds)
 

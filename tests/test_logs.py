@@ -2,6 +2,8 @@
 
 import json
 import logging
+import re
+import sys
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,7 +12,7 @@ from typing import Any, Literal
 import pytest
 import structlog
 
-from gateway.logs import configure_logging, redact
+from gateway.logs import _CONTROLS, configure_logging, redact
 from gateway.settings import Logging
 
 SECRET = "s3cr3t-VALUE_0"
@@ -154,6 +156,20 @@ def test_no_credential_of_a_record_of_ours_gets_out(style: Any, capsys: Stderr) 
 def test_what_is_no_credential_is_left_alone(text: str) -> None:
     """A log that is all asterisks helps nobody."""
     assert redact(text) == text
+
+
+def test_every_blank_is_looked_at() -> None:
+    """What parts a scheme from its credentials is any blank there is, in all of Unicode."""
+    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    blanks = re.findall(r"\s", everything)
+    assert len(blanks) > 20
+    for blank in blanks:
+        assert redact(f"Bearer{blank}{SECRET}") == f"Bearer{blank}***"
+
+
+def test_no_control_character_is_taken_for_printable() -> None:
+    """Or it would get to a terminal as it is."""
+    assert not [code for code in _CONTROLS if chr(code).isprintable()]
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -7,6 +7,7 @@ from typing import Protocol
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from gateway.access_log import AccessLog
 from gateway.bearer import authorize, credentials
 from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError
@@ -23,7 +24,7 @@ from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
 
 log = structlog.stdlib.get_logger(__name__)
-access_log = structlog.stdlib.get_logger("gateway.access")
+access_log = AccessLog()
 
 _SERVED_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
@@ -228,8 +229,7 @@ class Pipeline:
 
     def _log_access(self, exchange: Exchange, seconds: float) -> None:
         # Without the query, which may hold what its sender shouldn't have put there.
-        access_log.info(
-            "request",
+        access_log.request(
             request_id=exchange.request_id.decode("ascii"),
             peer=exchange.peer,
             method=exchange.request.method if exchange.target else None,
@@ -238,7 +238,7 @@ class Pipeline:
             route=exchange.route,
             outcome=exchange.outcome,
             client_id=exchange.client_id,
-            duration_ms=round(seconds * 1000, 3),
+            seconds=seconds,
             bytes_sent=exchange.request.writer.output_size,
         )
 
