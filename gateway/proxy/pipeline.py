@@ -213,17 +213,16 @@ class Pipeline:
 
     def log_fast(self, exchange: FastExchange, outcome: str, seconds: float) -> None:
         """Log an exchange of the fast lane as any other."""
-        access_log.info(
-            "request",
+        access_log.request(
             request_id=exchange.request_id.decode("ascii"),
-            peer=exchange.peer,
+            peer=exchange.client.peer,
             method=exchange.method,
             path=exchange.target.path,
             status=exchange.status,
             route=exchange.route.name,
             outcome=outcome,
             client_id=exchange.client_id,
-            duration_ms=round(seconds * 1000, 3),
+            seconds=seconds,
             bytes_sent=exchange.bytes_sent,
         )
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pprint import pformat
 from typing import Any, NoReturn, cast
 
 import structlog
@@ -355,4 +356,9 @@ class Account:
 def compared(pair: Pair, tell: Callable[[Lane], dict[str, Any]]) -> None:
     """Fail unless there is the same to tell of both gateways."""
     fast, handler = (tell(lane) for lane in pair.lanes)
-    assert fast == handler
+    differing = {
+        name: {"fast": fast.get(name), "handler": handler.get(name)}
+        for name in {**fast, **handler}
+        if fast.get(name) != handler.get(name)
+    }
+    assert not differing, pformat(differing, width=120)
