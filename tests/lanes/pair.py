@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import unified_diff
+from pprint import pformat
 from typing import Any, NoReturn, cast
 
 import structlog
@@ -367,7 +369,23 @@ def compared(pair: Pair, tell: Callable[[Lane], dict[str, Any]], *, of: object) 
     if any(_is_elastic(answer) for told in (fast, handler) for answer in told["answers"]):
         for record in [*fast["log"], *handler["log"]]:
             record.pop("bytes_sent", None)
-    assert fast == handler, of
+    if fast != handler:
+        raise AssertionError(f"{of}\n{_differences(handler, fast)}")
+
+
+def _differences(handler: dict[str, Any], fast: dict[str, Any]) -> str:
+    return "\n".join(
+        line
+        for name in handler
+        if handler[name] != fast[name]
+        for line in unified_diff(
+            pformat(handler[name], width=100).splitlines(),
+            pformat(fast[name], width=100).splitlines(),
+            f"{name} of the handler lane",
+            f"{name} of the fast lane",
+            lineterm="",
+        )
+    )
 
 
 def _even_out(one: list[Any], other: list[Any]) -> None:
