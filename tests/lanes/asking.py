@@ -1,4 +1,7 @@
-"""Requests for both lanes: a good one, odd in a few respects."""
+"""Requests for both lanes: a good one, odd in a few respects.
+
+Long, because it is a table of all that may be odd.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

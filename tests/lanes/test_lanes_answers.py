@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from lanes.account import Account, compared
 from lanes.answering import (
     ASKS,
     GOOD,
@@ -21,7 +22,7 @@ from lanes.answering import (
 from lanes.asking import WORLDS
 from lanes.far_ends import Reply, good_answer
 from lanes.messages import Message
-from lanes.pair import Account, Lane, Pair, Pairs, Setting, compared, pairs_of_gateways
+from lanes.pair import Lane, Pair, Pairs, Setting, pairs_of_gateways
 
 WHOLE = [
     ([b"Content-Length: 5"], b"hello"),

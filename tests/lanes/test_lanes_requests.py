@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from lanes.account import Account, compared
 from lanes.asking import GOOD, ODDITIES, WORLDS, Talk, build, header_lines, talk_of, talks
-from lanes.pair import Account, Lane, Pair, Pairs, compared, pairs_of_gateways
+from lanes.pair import Lane, Pair, Pairs, pairs_of_gateways
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NEXT = b"GET /orders/next HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
