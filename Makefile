@@ -24,8 +24,8 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
 	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
-test-long: $(VENV)/.dev ## Look for ways around the bound for some minutes, by chance.
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py $(ARGS)
+test-long: $(VENV)/.dev ## Look for ways around the bound, and for what the lanes do differently, by chance.
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py tests/lanes $(ARGS)
 
 loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in build/loadtest.
 	$(BIN)/python benchmarks/own_gateway.py build/loadtest

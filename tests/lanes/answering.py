@@ -1,5 +1,6 @@
 """A backend's answers for both lanes: a good one, odd in a few respects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -155,7 +156,7 @@ TRAILING = [
 ]
 SEPARATORS = [b"\n", b"\r\r\n", b"\r"]
 
-_GOOD: dict[str, Any] = {
+GOOD: dict[str, Any] = {
     "interim": b"",
     "prefix": b"",
     "version": b"HTTP/1.1",
@@ -168,24 +169,22 @@ _GOOD: dict[str, Any] = {
     "trailing": b"",
     "then": "keep",
 }
-_ODD: dict[str, st.SearchStrategy[Any]] = {
-    "interim": st.sampled_from(INTERIM),
-    "prefix": st.sampled_from(PREFIXES),
-    "version": st.sampled_from(VERSIONS),
-    "status": st.sampled_from(STATUSES),
-    "reason": st.sampled_from(REASONS),
-    "fields": st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6),
-    "malformed": st.sampled_from([[line] for line in MALFORMED]),
-    "content": st.sampled_from(CONTENTS),
-    "separator": st.sampled_from(SEPARATORS),
-    "trailing": st.sampled_from(TRAILING),
-    "then": st.sampled_from(["close", "reset"]),
+"""The parts of a good answer."""
+
+ODDITIES: dict[str, Sequence[Any]] = {
+    "interim": INTERIM,
+    "prefix": PREFIXES,
+    "version": VERSIONS,
+    "status": STATUSES,
+    "reason": REASONS,
+    "fields": [[line] for line in FIELDS],
+    "malformed": [[line] for line in MALFORMED],
+    "content": CONTENTS,
+    "separator": SEPARATORS,
+    "trailing": TRAILING,
+    "then": ["close", "reset"],
 }
-_OFTEN = ["fields", "content", "status", "interim", "version", "then"]
-_RESPECTS = st.lists(st.sampled_from([*_OFTEN * 3, *_ODD]), max_size=4)
-_BODILESS = {b"100", b"101", b"102", b"103", b"199", b"204", b"304"}
-_SELDOM = st.sampled_from([False, False, False, False, True])
-_ASKED = st.sampled_from(["GET", *ASKS])
+"""What each part may be instead."""
 
 
 @dataclass(frozen=True)
@@ -203,25 +202,56 @@ class Answer:
     connected: bool
 
 
+def build(part: dict[str, Any], lines: Sequence[bytes]) -> bytes:
+    """Return the answer of these parts, with these lines for its header section."""
+    line = part["version"] + b" " + part["status"] + part["reason"]
+    head = part["separator"].join([line, *lines, b"", b""])
+    content: bytes = part["content"][1]
+    return b"".join([part["interim"], part["prefix"], head, content, part["trailing"]])
+
+
+def header_lines(part: dict[str, Any]) -> list[bytes]:
+    """Return the lines of the header section that these parts make."""
+    return [*part["fields"], *part["malformed"], *part["content"][0]]
+
+
+def plain(*pieces: bytes, asked: str = "GET", then: Any = "keep", apart: bool = True) -> Answer:
+    """Return an answer in these pieces, to be given once on a new connection."""
+    reply = Reply([piece for piece in pieces if piece], then, apart)
+    return Answer(asked, reply, early=False, again=False, connected=False)
+
+
+def fitting(part: dict[str, Any], asked: str) -> dict[str, Any]:
+    """Return the parts without content where there is none to be (RFC 9112 §6.3)."""
+    if asked.startswith("HEAD") or part["status"] in _BODILESS:
+        return part | {"content": (part["content"][0], b"")}
+    return part
+
+
+_BODILESS = {b"100", b"101", b"102", b"103", b"199", b"204", b"304"}
+_ODD: dict[str, st.SearchStrategy[Any]] = {
+    **{name: st.sampled_from(values) for name, values in ODDITIES.items()},
+    "fields": st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6),
+}
+_OFTEN = ["fields", "content", "status", "interim", "version", "then"]
+_RESPECTS = st.lists(st.sampled_from([*_OFTEN * 3, *_ODD]), max_size=4)
+_SELDOM = st.sampled_from([False, False, False, False, True])
+_ASKED = st.sampled_from(["GET", *ASKS])
+
+
 @st.composite
 def answers(draw: st.DrawFn) -> Answer:
-    """Build an answer: mostly in one piece, and whole."""
+    """Build an answer that is odd in a few respects: mostly in one piece, and whole."""
     asked = draw(_ASKED)
     odd = draw(_RESPECTS)
-    part = _GOOD | {name: draw(strategy) for name, strategy in _ODD.items() if name in odd}
-    framing, content = part["content"]
-    if (asked.startswith("HEAD") or part["status"] in _BODILESS) and not draw(_SELDOM):
-        content = b""
-    lines = [*part["fields"], *part["malformed"], *framing]
-    if "fields" in odd:
-        lines = draw(st.permutations(lines))
-    line = part["version"] + b" " + part["status"] + part["reason"]
-    data = part["interim"] + part["prefix"]
-    data += part["separator"].join([line, *lines, b"", b""])
-    data += content + part["trailing"]
+    part = GOOD | {name: draw(strategy) for name, strategy in _ODD.items() if name in odd}
+    if not draw(_SELDOM):
+        part = fitting(part, asked)
+    lines = header_lines(part)
+    data = build(part, draw(st.permutations(lines)) if "fields" in odd else lines)
     if draw(_SELDOM):
-        most = draw(st.sampled_from([len(content) + len(part["trailing"]), len(data)]))
-        data = data[: len(data) - draw(st.integers(0, most))]
+        behind = len(part["content"][1]) + len(part["trailing"])
+        data = data[: len(data) - draw(st.integers(0, draw(st.sampled_from([behind, len(data)]))))]
     cuts: list[int] = []
     if draw(st.booleans()):
         cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=3, unique=True)))

@@ -1,5 +1,9 @@
-"""Requests for both lanes: a good one, odd in a few respects."""
+"""Requests for both lanes: a good one, odd in a few respects.
 
+Long, because it is a table of all that may be odd.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -278,11 +282,7 @@ class Talk:
         )
 
 
-_NAMES = st.sampled_from(
-    [b"X-A", b"Host", b"Authorization", b"Content-Length", b"Connection", b"Via"]
-)
-_ARBITRARY = st.builds(lambda name, value: [name + b":" + value], _NAMES, st.binary(max_size=8))
-_GOOD: dict[str, Any] = {
+GOOD: dict[str, Any] = {
     "method": "GET",
     "target": b"/orders",
     "version": b"HTTP/1.1",
@@ -297,39 +297,28 @@ _GOOD: dict[str, Any] = {
     "separator": b"\r\n",
     "prefix": b"",
 }
-_ODD: dict[str, st.SearchStrategy[Any]] = {
-    "method": st.sampled_from(METHODS),
-    "target": st.sampled_from(TARGETS),
-    "version": st.sampled_from(VERSIONS),
-    "host": st.sampled_from(HOSTS),
-    "token": st.sampled_from(TOKENS),
-    "authorization": st.sampled_from(AUTHORIZATIONS),
-    "fields": st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6),
-    "malformed": st.sampled_from([[line] for line in MALFORMED]),
-    "arbitrary": _ARBITRARY,
-    "connection": st.sampled_from(CONNECTIONS),
-    "expectation": st.sampled_from([[line] for line in EXPECTATIONS]),
-    "body": st.sampled_from(BODIES),
-    "separator": st.sampled_from(SEPARATORS),
-    "prefix": st.sampled_from(PREFIXES),
+"""The parts of a good request."""
+
+ODDITIES: dict[str, Sequence[Any]] = {
+    "method": METHODS,
+    "target": TARGETS,
+    "version": VERSIONS,
+    "host": HOSTS,
+    "token": TOKENS,
+    "authorization": AUTHORIZATIONS,
+    "fields": [[line] for line in FIELDS],
+    "malformed": [[line] for line in MALFORMED],
+    "connection": CONNECTIONS,
+    "expectation": [[line] for line in EXPECTATIONS],
+    "body": BODIES,
+    "separator": SEPARATORS,
+    "prefix": PREFIXES,
 }
-_OFTEN = ["fields", "body", "token", "target", "method", "version", "connection"]
-_RESPECTS = st.lists(st.sampled_from([*_OFTEN * 4, *_ODD]), max_size=3)
+"""What each part may be instead."""
 
 
-@st.composite
-def asks(draw: st.DrawFn) -> Ask:
-    """Build a request."""
-    odd = draw(_RESPECTS)
-    part = _GOOD | {name: draw(strategy) for name, strategy in _ODD.items() if name in odd}
-    lines = [
-        *part["host"],
-        *part.get("authorization", [f"Authorization: Bearer {part['token']}".encode()]),
-        *(line for name in _LINES for line in part[name]),
-        *part["body"][0],
-    ]
-    if "fields" in odd:
-        lines = draw(st.permutations(lines))
+def build(part: dict[str, Any], lines: Sequence[bytes]) -> Ask:
+    """Return the request of these parts, with these lines for its header section."""
     line = b" ".join([part["method"].encode(), part["target"], part["version"]])
     head = part["separator"].join([line, *lines, b"", b""])
     return Ask(
@@ -339,7 +328,53 @@ def asks(draw: st.DrawFn) -> Ask:
     )
 
 
-_LINES = ("fields", "malformed", "arbitrary", "connection", "expectation")
+def header_lines(part: dict[str, Any]) -> list[bytes]:
+    """Return the lines of the header section that these parts make."""
+    names = ("fields", "malformed", "arbitrary", "connection", "expectation")
+    return [
+        *part["host"],
+        *part.get("authorization", [f"Authorization: Bearer {part['token']}".encode()]),
+        *(line for name in names for line in part[name]),
+        *part["body"][0],
+    ]
+
+
+def talk_of(ask: Ask, world: str = "default", *, cached: bool = True, cut: int = 0) -> Talk:
+    """Return the plain conversation that is one request, or one in two segments."""
+    return Talk(
+        world=world,
+        asks=(ask,),
+        segments=tuple(piece for piece in (ask.data[:cut], ask.data[cut:]) if piece),
+        apart=True,
+        held=False,
+        ending="stay",
+        setting=Setting(ask.tokens if cached else ()),
+    )
+
+
+_NAMES = st.sampled_from(
+    [b"X-A", b"Host", b"Authorization", b"Content-Length", b"Connection", b"Via"]
+)
+_ODD: dict[str, st.SearchStrategy[Any]] = {
+    **{name: st.sampled_from(values) for name, values in ODDITIES.items()},
+    "fields": st.lists(st.sampled_from(FIELDS), min_size=1, max_size=6),
+    "arbitrary": st.builds(
+        lambda name, value: [name + b":" + value], _NAMES, st.binary(max_size=8)
+    ),
+}
+_OFTEN = ["fields", "body", "token", "target", "method", "version", "connection"]
+_RESPECTS = st.lists(st.sampled_from([*_OFTEN * 4, *_ODD]), max_size=3)
+
+
+@st.composite
+def asks(draw: st.DrawFn) -> Ask:
+    """Build a request that is odd in a few respects."""
+    odd = draw(_RESPECTS)
+    part = GOOD | {name: draw(strategy) for name, strategy in _ODD.items() if name in odd}
+    lines = header_lines(part)
+    return build(part, draw(st.permutations(lines)) if "fields" in odd else lines)
+
+
 _ONE = st.lists(asks(), min_size=1, max_size=1)
 _SEVERAL = st.lists(asks(), min_size=2, max_size=3)
 _SELDOM = st.sampled_from([False, False, False, False, True])

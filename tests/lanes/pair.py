@@ -6,13 +6,11 @@ backend of its own. What either of them did is taken down as plain values, to be
 
 import asyncio
 import contextvars
-import re
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pprint import pformat
 from typing import Any, NoReturn, cast
 
 import structlog
@@ -30,7 +28,6 @@ from gateway.store import TokenStore
 from gateway.tokens import TokenKey, token_key
 from lanes.far_ends import Backend, Client
 from lanes.memory import FarEnd, MemoryLoop, MemoryTransport
-from lanes.messages import take_message
 
 BACKEND = ("127.0.0.1", 9000)
 CLIENT = ("127.0.0.1", 40000)
@@ -52,8 +49,6 @@ _COUNTED = (
     *("gateway_upstream_failures_total", "gateway_upstream_retries_total"),
     *("gateway_requests_in_progress", "gateway_connections"),
 )
-_MADE_UP = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
-_WEBSOCKET_KEY = re.compile(rb"(?i)(?<=sec-websocket-key: )[^\r]*")
 _LANE: contextvars.ContextVar["Lane"] = contextvars.ContextVar("lane")
 
 
@@ -296,69 +291,3 @@ def _file_away(_: Any, level: str, event: EventDict) -> NoReturn:
     if lane is not None:
         lane.log.append({"level": level, **event})
     raise structlog.DropEvent
-
-
-class Account:
-    """What one gateway did, as plain values; what is made up at random is only numbered."""
-
-    def __init__(self, lane: Lane, heads: Sequence[bool] = ()) -> None:
-        self._lane = lane
-        self._heads = heads
-        self._made_up: dict[bytes, bytes] = {}
-
-    def answers(self) -> list[Any]:
-        """Return what the client got: header sections as they are, content, and whether whole."""
-        client = self._lane.client
-        found: list[Any] = []
-        rest, heads = client.stream, list(self._heads)
-        while rest:
-            try:
-                to_head = heads[0] if heads else False
-                message, rest = take_message(
-                    rest, answer=True, to_head=to_head, ended=client.end == "closed"
-                )
-                if message.body is not None and message.status >= 200:
-                    heads = heads[1:]
-            except (ValueError, IndexError):
-                found.append(self._without_chance(rest))
-                break
-            found.append(self._message(message))
-        return found
-
-    def requests(self) -> list[Any]:
-        """Return what the backend got."""
-        return [self._message(message) for message in self._lane.backend.requests]
-
-    def log(self) -> list[dict[str, Any]]:
-        """Return what was logged, without what differs from one request to the next."""
-        return [
-            {
-                name: self._without_chance(value.encode()) if isinstance(value, str) else value
-                for name, value in record.items()
-                if name not in {"duration_ms", "exc_info"}
-            }
-            for record in self._lane.log
-        ]
-
-    def _message(self, message: Any) -> list[Any]:
-        head = self._without_chance(message.head).splitlines(keepends=True)
-        body = message.body and self._without_chance(message.body)
-        return [head, body, message.trailer, "whole" if message.whole else "cut off"]
-
-    def _without_chance(self, data: bytes) -> bytes:
-        data = _WEBSOCKET_KEY.sub(b"<key>", data)
-        return _MADE_UP.sub(self._numbered, data)
-
-    def _numbered(self, found: re.Match[bytes]) -> bytes:
-        return self._made_up.setdefault(found[0], b"<id %d>" % len(self._made_up))
-
-
-def compared(pair: Pair, tell: Callable[[Lane], dict[str, Any]]) -> None:
-    """Fail unless there is the same to tell of both gateways."""
-    fast, handler = (tell(lane) for lane in pair.lanes)
-    differing = {
-        name: {"fast": fast.get(name), "handler": handler.get(name)}
-        for name in {**fast, **handler}
-        if fast.get(name) != handler.get(name)
-    }
-    assert not differing, pformat(differing, width=120)

@@ -7,12 +7,28 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lanes.answering import ASKS, Answer, answers
+from lanes.account import Account, compared
+from lanes.answering import (
+    ASKS,
+    GOOD,
+    ODDITIES,
+    Answer,
+    answers,
+    build,
+    fitting,
+    header_lines,
+    plain,
+)
 from lanes.asking import WORLDS
 from lanes.far_ends import Reply, good_answer
 from lanes.messages import Message
-from lanes.pair import Account, Lane, Pair, Pairs, Setting, compared, pairs_of_gateways
+from lanes.pair import Lane, Pair, Pairs, Setting, pairs_of_gateways
 
+WHOLE = [
+    ([b"Content-Length: 5"], b"hello"),
+    ([b"Transfer-Encoding: chunked"], b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"),
+    ([], b"until the end"),
+]
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 
@@ -33,6 +49,32 @@ def pairs() -> Iterator[Pairs]:
 @given(answer=answers())
 def test_both_lanes_make_the_same_of_an_answer(pairs: Pairs, answer: Answer) -> None:
     """The client gets the same, as does its next request; the backend is asked as often."""
+    _compare(pairs, answer)
+
+
+@pytest.mark.parametrize("respect", ODDITIES)
+def test_each_oddity_alone(pairs: Pairs, respect: str) -> None:
+    """What an answer may be in one respect makes no difference, whatever was asked."""
+    for asked in ("GET", "HEAD", "POST", "GET on HTTP/1.0, kept alive"):
+        for oddity in ODDITIES[respect]:
+            part = GOOD | {respect: oddity}
+            said = [build(fit, header_lines(fit)) for fit in (fitting(part, asked), part)]
+            for data in dict.fromkeys(said):
+                _compare(pairs, plain(data, asked=asked, then=part["then"]))
+
+
+@pytest.mark.parametrize("content", range(len(WHOLE)))
+def test_every_split_and_every_end(pairs: Pairs, content: int) -> None:
+    """An answer may come in two pieces or break off, after whichever byte."""
+    part = GOOD | {"content": WHOLE[content]}
+    data = build(part, header_lines(part))
+    for cut in range(len(data) + 1):
+        _compare(pairs, plain(data[:cut], data[cut:]))
+        for then in ("keep", "close", "reset"):
+            _compare(pairs, plain(data[:cut], then=then))
+
+
+def _compare(pairs: Pairs, answer: Answer) -> None:
     heads = [answer.asked.startswith("HEAD"), False]
     with pairs.talking("default", Setting(["good"], connected=answer.connected)) as pair:
         ends = _hold(pair, answer)
@@ -51,7 +93,7 @@ def test_both_lanes_make_the_same_of_an_answer(pairs: Pairs, answer: Answer) -> 
                 "counted": lane.counted(),
             }
 
-        compared(pair, tell)
+        compared(pair, tell, of=answer)
 
 
 def _hold(pair: Pair, answer: Answer) -> dict[Lane, list[str]]:

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from lanes.asking import WORLDS, Talk, talks
-from lanes.pair import Account, Lane, Pair, Pairs, compared, pairs_of_gateways
+from lanes.account import Account, compared
+from lanes.asking import GOOD, ODDITIES, WORLDS, Talk, build, header_lines, talk_of, talks
+from lanes.pair import Lane, Pair, Pairs, pairs_of_gateways
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-GOOD = b"GET /orders/next HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
+NEXT = b"GET /orders/next HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,33 @@ def pairs() -> Iterator[Pairs]:
 @given(talk=talks())
 def test_both_lanes_make_the_same_of_a_request(pairs: Pairs, talk: Talk) -> None:
     """The same reaches the backend, the client, the metrics and the log, and the same closes."""
+    _compare(pairs, talk)
+
+
+@pytest.mark.parametrize("respect", ODDITIES)
+def test_each_oddity_alone(pairs: Pairs, respect: str) -> None:
+    """What a request may be in one respect makes no difference, by any settings, cached or not."""
+    for world in WORLDS:
+        for oddity in ODDITIES[respect]:
+            part = GOOD | {respect: oddity}
+            ask = build(part, header_lines(part))
+            _compare(pairs, talk_of(ask, world))
+            if respect in {"token", "authorization"}:
+                _compare(pairs, talk_of(ask, world, cached=False))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_every_split(pairs: Pairs, method: str) -> None:
+    """A request may come in two segments, wherever it is split."""
+    part = GOOD | {"method": method}
+    if method == "POST":
+        part["body"] = ([b"Content-Length: 5"], b"hello")
+    ask = build(part, header_lines(part))
+    for cut in range(1, len(ask.data)):
+        _compare(pairs, talk_of(ask, cut=cut))
+
+
+def _compare(pairs: Pairs, talk: Talk) -> None:
     heads = [ask.to_head for ask in talk.asks]
     with pairs.talking(talk.world, talk.setting) as pair:
         _hold(pair, talk)
@@ -46,7 +74,7 @@ def test_both_lanes_make_the_same_of_a_request(pairs: Pairs, talk: Talk) -> None
                 "counted": lane.counted(),
             }
 
-        compared(pair, tell)
+        compared(pair, tell, of=talk)
 
 
 def _hold(pair: Pair, talk: Talk) -> None:
@@ -77,7 +105,7 @@ def _wait(pair: Pair) -> dict[Lane, list[str]]:
     look()
     pair.loop.advance(3)
     look()
-    pair.send(GOOD)
+    pair.send(NEXT)
     look()
     pair.loop.advance(100)
     look()
