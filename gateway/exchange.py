@@ -27,7 +27,7 @@ class Exchange:
     """A request under way.
 
     ``request_id`` is the client's own or made here, ``peer`` the client's address,
-    ``wall_at`` when it began (epoch seconds). ``route`` and ``client_id`` are filled in as they
+    ``wall`` tells the time (epoch seconds). ``route`` and ``client_id`` are filled in as they
     become known, for metrics and the access log; ``outcome`` at the end. ``stopping`` tells
     whether the gateway is about to stop.
     """
@@ -36,7 +36,7 @@ class Exchange:
     request_id: bytes
     peer: str | None
     scheme: str
-    wall_at: float
+    wall: Callable[[], float]
     stopping: Callable[[], bool]
     head: RequestHead | None = field(default=None, repr=False)  # has the token
     target: Target | None = None
@@ -48,7 +48,7 @@ class Exchange:
     @property
     def date(self) -> bytes:
         """The value of a ``Date`` field for the answer (RFC 9110 §6.6.1)."""
-        return formatdate(self.wall_at, usegmt=True).encode()
+        return formatdate(self.wall(), usegmt=True).encode()
 
     @property
     def closes(self) -> bool:

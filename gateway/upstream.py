@@ -20,7 +20,7 @@ _AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class _UpstreamConnection(ResponseHandler):
-    """A connection to an upstream, that is careful in two things where aiohttp's own isn't."""
+    """A connection to an upstream, that is careful in three things where aiohttp's own isn't."""
 
     def is_connected(self) -> bool:
         """Whether the pool may give the connection out: not once something came unasked.
@@ -36,6 +36,13 @@ class _UpstreamConnection(ResponseHandler):
         content = self._payload
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Take a connection that was reset for no end of content that ends with it."""
+        content = self._payload
+        if exc is not None and content is not None and not content.is_eof():
+            content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+        super().connection_lost(exc)
 
 
 async def _decline_redirect(

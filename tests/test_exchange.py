@@ -122,7 +122,7 @@ def exchange(request: web.BaseRequest, **members: Any) -> Exchange:
         "request_id": b"abc-1",
         "peer": "127.0.0.1",
         "scheme": "http",
-        "wall_at": 1_700_000_000.0,
+        "wall": lambda: 1_700_000_000.0,
         "stopping": lambda: False,
     }
     return Exchange(request, **known | members)
@@ -172,7 +172,7 @@ async def test_errors(
 
 def test_a_date() -> None:
     """The Date of an answer is when its request began, as RFC 9110 §5.6.7 writes it."""
-    assert exchange(None, wall_at=1_700_000_000.9).date == DATE  # type: ignore[arg-type]
+    assert exchange(None, wall=lambda: 1_700_000_000.9).date == DATE  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("status", "phrase"), [(200, "OK"), (404, "Not Found"), (799, "")])

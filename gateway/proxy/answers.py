@@ -130,6 +130,8 @@ class AnswerHeads:
         return head
 
     def _learn(self, section: bytes) -> AnswerHead | None:
+        if not section.startswith(b"HTTP/1."):
+            return None
         parser = open_parser(self._loop, with_body=False)
         try:
             messages, upgraded, _ = parser.feed_data(section + b"\r\n\r\n")

@@ -1,7 +1,7 @@
 """One request to a backend, and its answer back, streamed both ways."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -30,21 +30,31 @@ _UPSTREAM_FAULTS = (aiohttp.ClientError, TimeoutError, OSError)
 
 @dataclass(slots=True)
 class _Attempt:
-    """One sending of a request: whether it went out on a connection that had been idle."""
+    """One sending of a request: whether it went out on a connection that had been idle.
 
+    ``sent`` is called when its header section is out.
+    """
+
+    sent: Callable[[], None] = lambda: None
     reused: bool = False
 
 
 def reuse_trace() -> TraceConfig:
-    """Return the trace that tells an ``_Attempt`` on what kind of connection it went out."""
+    """Return the trace that tells an ``_Attempt`` when and on what kind of connection it went."""
 
     async def note(_session: ClientSession, context: SimpleNamespace, _params: Any) -> None:
         attempt = context.trace_request_ctx
         if isinstance(attempt, _Attempt):
             attempt.reused = True
 
+    async def tell(_session: ClientSession, context: SimpleNamespace, _params: Any) -> None:
+        attempt = context.trace_request_ctx
+        if isinstance(attempt, _Attempt):
+            attempt.sent()
+
     trace = TraceConfig()
     trace.on_connection_reuseconn.append(note)
+    trace.on_request_headers_sent.append(tell)
     return trace
 
 
@@ -111,8 +121,12 @@ class HttpProxy:
         headers = CIMultiDict(one_spelling(fields))
         has_body = exchange.head.has_body
 
-        async def attempt(context: _Attempt) -> ClientResponse:
+        async def attempt(first: _Attempt | None = None) -> ClientResponse:
             async with asyncio.timeout(None) as patience:
+                context = first or _Attempt()
+                if not has_body:
+                    # aiohttp's own time-out ends with an interim answer that announces content.
+                    context.sent = lambda: self._wait(patience, self._read_timeout_seconds)
                 return await self._session.request(
                     method,
                     url,
@@ -131,7 +145,7 @@ class HttpProxy:
             if has_body or not first.reused or method not in _IDEMPOTENT:
                 raise
             self._metrics.upstream_retried(route.name)
-            return await attempt(_Attempt())
+            return await attempt()
 
     async def _handed_over(
         self, body: RequestBody, patience: asyncio.Timeout
@@ -140,17 +154,17 @@ class HttpProxy:
 
         aiohttp has a time-out for what an upstream says, but none for what it doesn't listen to.
         """
-        loop = asyncio.get_running_loop()
-
-        def wait(seconds: float | None) -> None:
-            with suppress(RuntimeError):  # the answer is here already, ahead of the content's end
-                patience.reschedule(None if seconds is None else loop.time() + seconds)
-
         async for chunk in body.chunks():
-            wait(self._read_timeout_seconds)
+            self._wait(patience, self._read_timeout_seconds)
             yield chunk
-            wait(None)
-        wait(self._read_timeout_seconds)
+            self._wait(patience, None)
+        self._wait(patience, self._read_timeout_seconds)
+
+    @staticmethod
+    def _wait(patience: asyncio.Timeout, seconds: float | None) -> None:
+        with suppress(RuntimeError):  # the answer is here already, ahead of the content's end
+            loop = asyncio.get_running_loop()
+            patience.reschedule(None if seconds is None else loop.time() + seconds)
 
     async def _relay(
         self, exchange: Exchange, upstream: ClientResponse, body: RequestBody

@@ -207,7 +207,7 @@ class Pipeline:
             request_id=secrets.token_hex(16).encode(),
             peer=request.remote,
             scheme="https" if request.secure else "http",
-            wall_at=self._clock.wall(),
+            wall=self._clock.wall,
             stopping=lambda: self.draining,
         )
 

@@ -154,27 +154,27 @@ class UpstreamConnection(asyncio.Protocol):
         self.heard = True
         end = data.find(b"\r\n\r\n")
         head = self._known.find(data[:end]) if end > 0 else None
-        if head is not None:
-            self._take_head(exchange, head, data, end + 4)
-        else:
+        if head is None or not self._take_head(exchange, head, data, end + 4):
             self._last_bytes = b""
             self._parser = open_parser(self._loop, with_body=not exchange.bodiless)
             self._parse(exchange, data)
 
     def _take_head(
         self, exchange: UpstreamExchange, head: AnswerHead, data: bytes, end: int
-    ) -> None:
-        self.closes = head.closes
+    ) -> bool:
         length = 0 if head.bodiless or exchange.bodiless else head.content_length or 0
-        here = len(data) - end
-        if here < length:
-            self._remaining = length - here
-            exchange.answer_begins(head, data[end:])
-            return
-        if here > length:  # more than was asked for
-            self.closes = True
-        self._release()
-        exchange.answer_whole(head, data[end : end + length])
+        left = length - (len(data) - end)
+        if left < 0:
+            return False  # more than was asked for
+        self.closes = head.closes
+        content = data[end:]
+        if left > 0:
+            self._remaining = left
+            exchange.answer_begins(head, content)
+        else:
+            self._release()
+            exchange.answer_whole(head, content)
+        return True
 
     def _take_content(self, exchange: UpstreamExchange, data: bytes) -> None:
         left = self._remaining - len(data)
@@ -205,7 +205,9 @@ class UpstreamConnection(asyncio.Protocol):
                 self._content = content
                 exchange.answer_begins(head, b"")
             self._pump(exchange)
-        except (HttpProcessingError, ClientPayloadError, UpstreamInvalid):
+        except UpstreamInvalid as error:
+            self._fail(exchange, error)
+        except (HttpProcessingError, ClientPayloadError):
             self._fail(exchange, UpstreamInvalid("The upstream's answer can not be passed on."))
 
     def _pump(self, exchange: UpstreamExchange) -> None:

@@ -51,7 +51,7 @@ class Account:
             {
                 name: self._without_chance(value.encode()) if isinstance(value, str) else value
                 for name, value in record.items()
-                if name not in {"duration_ms", "exc_info"}
+                if name not in {"duration_ms", "error", "exc_info"}
             }
             for record in self._lane.log
         ]
