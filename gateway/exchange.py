@@ -27,7 +27,8 @@ class Exchange:
     """A request under way.
 
     ``request_id`` is the client's own or made here, ``peer`` the client's address,
-    ``wall`` tells the time (epoch seconds). ``route`` and ``client_id`` are filled in as they
+    ``wall`` tells the time (epoch seconds), ``has_trailers`` whether
+    there may be any behind content in chunks. ``route`` and ``client_id`` are filled in as they
     become known, for metrics and the access log; ``outcome`` at the end. ``stopping`` tells
     whether the gateway is about to stop.
     """
@@ -38,6 +39,7 @@ class Exchange:
     scheme: str
     wall: Callable[[], float]
     stopping: Callable[[], bool]
+    has_trailers: Callable[[], bool] = lambda: False
     head: RequestHead | None = field(default=None, repr=False)  # has the token
     target: Target | None = None
     route: str = ""
@@ -52,8 +54,13 @@ class Exchange:
 
     @property
     def closes(self) -> bool:
-        """Whether the answer should be the last on its connection, because the gateway stops."""
-        return self.stopping()
+        """Whether the answer should be the last on its connection.
+
+        Because the gateway stops, or because of trailers: aiohttp's parser takes the last of them
+        for a field of the next request, which may be somebody else's.
+        """
+        chunked = self.head is not None and self.head.chunked
+        return self.stopping() or (chunked and self.has_trailers())
 
 
 class RequestBody:

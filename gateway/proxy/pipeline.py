@@ -16,7 +16,7 @@ from gateway.metrics import Metrics
 from gateway.proxy.fast_exchange import FastExchange
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
-from gateway.proxy.server import how_client_left
+from gateway.proxy.server import how_client_left, may_have_trailers
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import inspect_request
 from gateway.routes import Route, Routes, parse_target
@@ -209,6 +209,7 @@ class Pipeline:
             scheme="https" if request.secure else "http",
             wall=self._clock.wall,
             stopping=lambda: self.draining,
+            has_trailers=lambda: may_have_trailers(request),
         )
 
     def log_fast(self, exchange: FastExchange, outcome: str, seconds: float) -> None:

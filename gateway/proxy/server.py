@@ -31,6 +31,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 _LINGER_SECONDS = 2.0
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 _CONTENT_LENGTH = re.compile(
     rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE
 )
@@ -192,16 +193,14 @@ class GatewayConnection(RequestHandler):
             if not self._early and self.transport is not None:
                 self.transport.pause_reading()
             self._early += data
-        elif lane is None:
-            self._feed(data)
         elif not self._is_between_requests():
             self._fed += len(data)
-            self._last_fed = (self._last_fed + data)[-4:]
+            self._last_fed = (self._last_fed + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
             self._feed(data)
-        elif not lane.take(self, data):
+        elif lane is None or not lane.take(self, data):
             self._fed = len(data)
             self._fed_whole = _length_of_first(data)
-            self._last_fed = data[-4:]
+            self._last_fed = data[-len(_LAST_CHUNK) :]
             self._feed(data)
 
     def fast_begun(self, exchange: "FastExchange") -> None:
@@ -246,7 +245,15 @@ class GatewayConnection(RequestHandler):
             return False
         # Its parser says nothing of what it holds. It holds nothing after an empty line, which ends
         # a header section and chunked content, nor when all of the content announced is there.
-        return not self._fed or self._last_fed == b"\r\n\r\n" or self._fed == self._fed_whole
+        return not self._fed or self._last_fed.endswith(b"\r\n\r\n") or self._fed == self._fed_whole
+
+    def may_have_trailers(self, request: web.BaseRequest) -> bool:
+        """Whether there may be trailers behind the content of a request, which came in chunks.
+
+        There are none if its last chunk and an empty line are all that came last.
+        """
+        ended = request.content.is_eof() and not self._messages
+        return not ended or not self._last_fed.endswith(_LAST_CHUNK)
 
     def _feed(self, data: bytes) -> None:
         """Feed the parser; a header section that began must end in time."""
@@ -371,6 +378,12 @@ def how_client_left(request: web.BaseRequest) -> str:
     connection = request.protocol
     stalled = isinstance(connection, GatewayConnection) and connection.stalled
     return "client_stalled" if stalled else "client_gone"
+
+
+def may_have_trailers(request: web.BaseRequest) -> bool:
+    """Return whether trailers may follow the content of a request, which came in chunks."""
+    connection = request.protocol
+    return not isinstance(connection, GatewayConnection) or connection.may_have_trailers(request)
 
 
 def _length_of_first(data: bytes) -> int:

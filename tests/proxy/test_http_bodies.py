@@ -28,15 +28,31 @@ async def test_a_body_of_known_length(
 
 
 async def test_a_chunked_body(gateway: Gateway, backend: RecordingBackend) -> None:
-    """It arrives whole, chunked again; extensions and trailers are dropped."""
-    body = b"5;ext=1\r\nhello\r\n7\r\n, world\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    """It arrives whole, chunked again, without extensions."""
+    body = b"5;ext=1\r\nhello\r\n7\r\n, world\r\n0\r\n\r\n"
     async with connect(gateway.url) as client:
-        await client.send(request("/", CHUNKED, method="POST", body=body), request("/next"))
-        assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+        await client.send(request("/", CHUNKED, method="POST", body=body))
+        assert (await client.answer()).status == 200
+        await client.send(request("/next"))
+        assert (await client.answer()).status == 200
     seen, following = backend.seen
     assert (seen.body, seen.values("Transfer-Encoding")) == (b"hello, world", [b"chunked"])
-    assert (seen.values("X-Trailer"), seen.values("Content-Length")) == ([], [])
+    assert seen.values("Content-Length") == []
     assert following.target == "/next"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+async def test_trailers(gateway: Gateway, backend: RecordingBackend, apart: bool) -> None:
+    """They are dropped, and never taken for fields of the next request on that connection."""
+    body = b"5\r\nhello\r\n0\r\nX-Token-Subject: root\r\n\r\n"
+    upload, after = request("/", CHUNKED, method="POST", body=body), request("/next")
+    async with connect(gateway.url) as client:
+        await client.send(*([upload] if apart else [upload, after]))
+        answer = await client.answer()
+        assert (answer.status, answer.values("Connection")) == (200, [b"close"])
+        assert await client.rest() == b""
+    (seen,) = backend.seen
+    assert (seen.body, seen.values("X-Token-Subject")) == (b"hello", [b"alice"])
 
 
 async def test_an_empty_body(gateway: Gateway, backend: RecordingBackend) -> None:
