@@ -21,7 +21,7 @@ def missing_packages(settings: Settings, origins: Mapping[str, str]) -> Iterator
     """Yield a fault where something is chosen that isn't installed."""
     if settings.listen.event_loop == "uvloop" and find_spec("uvloop") is None:
         place = ("listen", "event_loop")
-        allowed = "allowed where uvloop is installed; pip install 'revocation-gateway[uvloop]'"
+        allowed = "uvloop isn't installed; pip install 'revocation-gateway[uvloop]'"
         yield fault(place, settings.listen.event_loop, origin_of(place, origins), allowed)
 
 

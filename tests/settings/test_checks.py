@@ -112,7 +112,5 @@ def test_uvloop_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings(None, environ=SERVING, flags={"listen.event_loop": choice})
     with pytest.raises(SettingsError) as refusal:
         load_settings(None, environ=SERVING, flags={"listen.event_loop": "uvloop"})
-    assert refusal.value.faults == (
-        'listen.event_loop = "uvloop" (command line): allowed where uvloop is installed; '
-        "pip install 'revocation-gateway[uvloop]'",
-    )
+    (fault,) = refusal.value.faults
+    assert fault.startswith('listen.event_loop = "uvloop" (command line): uvloop isn\'t installed')
