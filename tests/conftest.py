@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import aiohttp
 import pytest
 import redis
 
@@ -18,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clocks import FakeClock
 from redis_server import RedisServer
+
+from gateway.settings import Proxy, Settings
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -29,6 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="what tests and gateways run on; auto is uvloop where it is installed",
     )
+    parser.addoption(
+        "--fast-lane",
+        choices=["on", "off"],
+        default="on",
+        help="the default of proxy.fast_lane for this run",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    loop, lane = config.getoption("--event-loop"), config.getoption("--fast-lane")
+    return f"gateway: aiohttp {aiohttp.__version__}, event loop {loop}, fast lane {lane}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,6 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "plain_asyncio(reason): the test needs asyncio's own event loop"
     )
     os.environ["GATEWAY_LISTEN__EVENT_LOOP"] = config.getoption("--event-loop")
+    if config.getoption("--fast-lane") == "off":
+        os.environ["GATEWAY_PROXY__FAST_LANE"] = "false"
+        Proxy.model_fields["fast_lane"].default = False
+        Proxy.model_rebuild(force=True)
+        Settings.model_fields["proxy"].default = Proxy()
+        Settings.model_rebuild(force=True)
 
 
 def pytest_asyncio_loop_factories(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from redis.asyncio import Redis
-from redis_server import RedisServer, free_port
+from redis_server import RedisServer
 from waiting import eventually
 
 from gateway.clock import SystemClock
@@ -249,10 +249,8 @@ async def test_the_permissions_that_the_page_names(listen: Listen, server: Redis
 def cluster_node(directory: Path) -> RedisServer:
     """Start a master of a Cluster, which listens on a second port too, 10,000 higher."""
     directory.mkdir()
-    while (port := free_port()) > 55_000:
-        pass
     arguments = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    return RedisServer(directory, *arguments, port=port).start()
+    return RedisServer(directory, *arguments).start()
 
 
 def cluster_of(directory: Path, count: int) -> list[RedisServer]:

@@ -10,7 +10,6 @@ from gateway.listeners import Sockets
 from gateway.settings import Settings
 from gateway.worker_process import WorkerProcess
 
-
 # As the supervisor does, which is the only one to start workers.
 pytestmark = pytest.mark.plain_asyncio("uvloop starts no process in a group of its own")
 

@@ -236,6 +236,7 @@ async def test_35_first_uses_of_one_token_make_one_lookup(
     assert lookups_sent(server) == (1, 0)
 
 
+@pytest.mark.plain_asyncio("uvloop brings what waits on sockets in ones and twos")
 async def test_1000_first_uses_of_1000_tokens_make_few_lookups(
     gateway: Gateway, session: aiohttp.ClientSession, server: RedisServer, clock: FakeClock
 ) -> None:
