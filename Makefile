@@ -6,11 +6,15 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest --numprocesses auto
+# What requests meet on their way.
+ON_THE_LANES := tests/proxy tests/e2e tests/faults $(wildcard tests/lanes tests/test_oauth*.py) \
+	tests/test_supervisor.py
 UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-long loadtest fleet check format lock clean
+.PHONY: help demo serve test test-matrix test-long loadtest fleet check format lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -22,7 +26,12 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 	$(BIN)/gateway serve --config $(CONFIG) $(ARGS)
 
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
-	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# `make test` is the highest aiohttp, uvloop and the fast lane; here is the other end of each.
+test-matrix: $(VENV)/.dev build/lowest/.done ## The tests again: lowest aiohttp on asyncio's loop; no fast lane.
+	PYTHONPATH=$(CURDIR)/build/lowest $(PYTEST) --event-loop asyncio $(ARGS)
+	$(PYTEST) --fast-lane off $(ON_THE_LANES) $(ARGS)
 
 test-long: $(VENV)/.dev ## Look for ways around the bound, and for what the lanes do differently, by chance.
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py tests/lanes $(ARGS)
@@ -49,6 +58,14 @@ lock: ## Pin all dependencies anew, with hashes and without any index's address.
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt $(ARGS)
 	$(UV_COMPILE) pyproject.toml --extra demo --extra uvloop -c requirements/dev.txt -o requirements/run.txt
 	$(UV_COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
+	sed -n 's/.*"\(aiohttp\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml | \
+		$(UV_COMPILE) --no-deps --no-annotate - -o requirements/lowest.txt
+
+# Over what is installed: put first on the path of Python.
+build/lowest/.done: requirements/lowest.txt $(VENV)/.dev
+	rm -rf build/lowest
+	$(PIP) install --no-deps --require-hashes --target build/lowest -r requirements/lowest.txt
+	@touch $@
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \

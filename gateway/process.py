@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
+from gateway import event_loop
 from gateway.app import Gateway
 from gateway.errors import SettingsError
 from gateway.logs import configure_logging
@@ -30,8 +31,10 @@ def serve(load: Callable[[], Settings]) -> int:
     settings = load()
     configure_logging(settings.logging)
     if settings.listen.workers > 1:
-        return asyncio.run(Supervisor(settings, load).run())
-    return asyncio.run(_serve(settings, load))
+        # On asyncio's own loop, whatever the workers run on: it serves none of the traffic, and
+        # uvloop starts no process in a group of its own.
+        return event_loop.run(Supervisor(settings, load).run(), "asyncio")
+    return event_loop.run(_serve(settings, load), settings.listen.event_loop)
 
 
 async def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
@@ -40,6 +43,7 @@ async def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
     ending = catch_ending()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, gateway, load)
     await gateway.start()
+    log.info("event loop", running=event_loop.running())
     return await run_until_ended(gateway, ending)
 
 

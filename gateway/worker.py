@@ -4,7 +4,6 @@ Its settings come from the supervisor, at the start on standard input, later as
 ``POST /reload`` of the control application.
 """
 
-import asyncio
 import pickle
 import signal
 import socket
@@ -13,6 +12,7 @@ import sys
 import structlog
 from aiohttp import web
 
+from gateway import event_loop
 from gateway.app import Gateway
 from gateway.channel import ADMIN, CONTROL, Intake, WorkerStart
 from gateway.errors import SettingsError
@@ -35,7 +35,7 @@ def main() -> int:
     # Whatever is logged names the worker: tasks take over the context of whoever starts them.
     structlog.contextvars.bind_contextvars(worker=start.number)
     try:
-        return asyncio.run(_work(start))
+        return event_loop.run(_work(start), start.settings.listen.event_loop)
     except (SettingsError, OSError) as error:
         log.error("worker can't start", reason=str(error))  # noqa: TRY400 (for a person)
         return 1
@@ -64,6 +64,7 @@ async def _work(start: WorkerStart) -> int:
 
     control.router.add_post("/reload", reload)
     await gateway.start()
+    log.info("event loop", running=event_loop.running())
     runners = {ADMIN: web.AppRunner(admin, access_log=None, handler_cancellation=True)}
     runners[CONTROL] = web.AppRunner(control, access_log=None)
     servers = {}

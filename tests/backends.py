@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 
 from aiohttp import web
+from streams import cut
 
 Pairs = list[tuple[bytes, bytes]]
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -153,8 +154,7 @@ class ScriptedBackend:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for connection in self.connections:
-            connection.abort()
+        await asyncio.gather(*(cut(connection.writer) for connection in self.connections))
 
     async def _run(self, connection: Connection) -> None:
         try:

@@ -1,9 +1,17 @@
-"""Fixtures that every part's tests may use."""
+"""Fixtures that every part's tests may use, and what a run can be told.
 
+``--event-loop`` and ``--fast-lane`` hold for the tests' own loops and settings, and by the
+environment for the gateways that tests start as processes.
+"""
+
+import asyncio
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
+import aiohttp
 import pytest
 import redis
 
@@ -11,6 +19,56 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clocks import FakeClock
 from redis_server import RedisServer
+
+from gateway.settings import Proxy, Settings
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--event-loop",
+        choices=["auto", "asyncio", "uvloop"],
+        default="auto",
+        help="what tests and gateways run on; auto is uvloop where it is installed",
+    )
+    parser.addoption(
+        "--fast-lane",
+        choices=["on", "off"],
+        default="on",
+        help="the default of proxy.fast_lane for this run",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    loop, lane = config.getoption("--event-loop"), config.getoption("--fast-lane")
+    return f"gateway: aiohttp {aiohttp.__version__}, event loop {loop}, fast lane {lane}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "plain_asyncio(reason): the test needs asyncio's own event loop"
+    )
+    os.environ["GATEWAY_LISTEN__EVENT_LOOP"] = config.getoption("--event-loop")
+    if config.getoption("--fast-lane") == "off":
+        os.environ["GATEWAY_PROXY__FAST_LANE"] = "false"
+        Proxy.model_fields["fast_lane"].default = False
+        Proxy.model_rebuild(force=True)
+        Settings.model_fields["proxy"].default = Proxy()
+        Settings.model_rebuild(force=True)
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, LoopFactory]:
+    """Return the one loop that a test runs on (pytest-asyncio's hook)."""
+    choice = config.getoption("--event-loop")
+    plain = item.get_closest_marker("plain_asyncio") is not None
+    if plain or choice == "asyncio" or (choice == "auto" and find_spec("uvloop") is None):
+        return {"asyncio": asyncio.new_event_loop}
+    import uvloop  # noqa: PLC0415 (optional)
+
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

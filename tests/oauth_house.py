@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from clocks import FakeClock
 from scripted_key_manager import Message, ScriptedKeyManager, read_message
+from streams import closed
 
 from gateway.cache import FactsCache
 from gateway.headers import HeaderPolicy
@@ -131,7 +132,7 @@ class OAuthHouse:
             async with asyncio.timeout(10):
                 return await read_message(reader)
         finally:
-            writer.close()
+            await closed(writer)
 
     async def post(self, path: str, *, basic: bytes | None = BASIC, **form: Any) -> Message:
         """Post a form, as a client does."""

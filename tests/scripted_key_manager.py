@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from streams import listening
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -82,13 +85,12 @@ class ScriptedKeyManager:
         self.received: asyncio.Queue[Message] = asyncio.Queue()
         self.connections = 0
         self._reactions: list[Reaction] = []
-        self._server: asyncio.Server | None = None
-        self._serving: set[asyncio.Task[None]] = set()
+        self._port = AsyncExitStack()
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        port = await self._port.enter_async_context(listening(self._serve))
+        self.url = f"http://127.0.0.1:{port}"
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -96,11 +98,7 @@ class ScriptedKeyManager:
 
     async def stop(self) -> None:
         """Close the port and all connections."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._port.aclose()
 
     def will(
         self,
@@ -124,25 +122,16 @@ class ScriptedKeyManager:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        try:
-            while True:
-                message = await read_message(reader)
-                self.requests.append(message)
-                self.received.put_nowait(message)
-                reaction = self._next()
-                await reaction.gate.wait()
+        while True:
+            message = await read_message(reader)
+            self.requests.append(message)
+            self.received.put_nowait(message)
+            reaction = self._next()
+            await reaction.gate.wait()
+            writer.write(reaction.answer)
+            while reaction.repeats:
+                await writer.drain()
+                await asyncio.sleep(0)
                 writer.write(reaction.answer)
-                while reaction.repeats:
-                    await writer.drain()
-                    await asyncio.sleep(0)
-                    writer.write(reaction.answer)
-                if reaction.closes:
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            self._serving.discard(task)
-            writer.close()
+            if reaction.closes:
+                return

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from streams import cut
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -22,7 +23,7 @@ async def serving(
         try:
             yield reader, writer
         finally:
-            writer.close()
+            await cut(writer)
             await server.shutdown()
 
 

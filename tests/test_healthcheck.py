@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
+from streams import listening
 
 from gateway.healthcheck import health_url, probe
 from gateway.settings import Admin
@@ -30,25 +31,16 @@ def test_the_admin_port_is_asked_where_it_listens(host: str, ready: bool, url: s
 @asynccontextmanager
 async def answering(answer: bytes | None) -> AsyncIterator[str]:
     """A server on loopback that gives each client these bytes, or keeps it waiting."""
-    gone = asyncio.Event()
-    serving: set[asyncio.Task[None] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
         await reader.readuntil(b"\r\n\r\n")
         if answer is None:
-            await gone.wait()
+            await asyncio.Event().wait()
         else:
             writer.write(answer)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/livez"
-        gone.set()
-        # A connection that closes after the loop has ended would be a fault of the next test's.
-        await asyncio.gather(*filter(None, serving), return_exceptions=True)
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}/livez"
 
 
 async def probed(url: str, *, timeout_seconds: float = 5) -> str | None:

@@ -17,6 +17,7 @@ import pytest
 from clocks import FakeClock
 from oauth_house import BASIC, BRIEF, FORM, OAuthHouse, request
 from scripted_key_manager import ScriptedKeyManager, answer, bearer
+from streams import closed
 from structlog.testing import capture_logs
 
 from gateway.oauth import MOST_BYTES
@@ -175,7 +176,7 @@ async def test_1_the_body_is_asked_for_where_the_client_waits(
         assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         writer.write(b"x=1")
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
-        writer.close()
+        await closed(writer)
     assert key_manager.requests[0].content == b"x=1"
     assert key_manager.requests[0].values(b"Expect") == []
 
@@ -337,7 +338,7 @@ async def test_5_a_client_that_goes_away_leaves_its_token_recorded(
             request("/token", b"grant_type=client_credentials", [(b"Authorization", BASIC)])
         )
         await key_manager.received.get()
-        writer.close()
+        await closed(writer)
         await house.handled.get()
         reaction.gate.set()
         await house.finished()
@@ -358,7 +359,7 @@ async def test_5_a_client_that_goes_away_leaves_its_token_revoked(
         _, writer = await house.connect()
         writer.write(request("/revoke", b"token=secret-1"))
         await key_manager.received.get()
-        writer.close()
+        await closed(writer)
         await house.handled.get()
         reaction.gate.set()
         await house.finished()
@@ -374,7 +375,7 @@ async def test_5_a_failure_that_nobody_hears_is_logged(
         _, writer = await house.connect()
         writer.write(request("/token", b"x=1"))
         await key_manager.received.get()
-        writer.close()
+        await closed(writer)
         await house.handled.get()
         with capture_logs() as logs:
             reaction.gate.set()
@@ -509,7 +510,7 @@ async def test_closing_gives_up_an_exchange_that_does_not_end(
         _, writer = await house.connect()
         writer.write(request("/token", b"x=1"))
         await key_manager.received.get()
-        writer.close()
+        await closed(writer)
         await house.handled.get()
         (task,) = house.endpoints._under_way
         await house.endpoints.close(timeout_seconds=0)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 from pydantic import SecretStr
-from redis_server import RedisServer, free_port
+from redis_server import RedisServer
 from scripted import keys
 
 from gateway.settings import Store
@@ -47,17 +47,12 @@ def sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis Cluster of one node, which refuses commands across slots like any."""
-    port = free_port()
-    while port > 55_535:  # the cluster's own port is 10,000 above
-        port = free_port()
-    server = RedisServer(
-        tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes", port=port
-    ).start()
-    with redis.Redis(port=port) as client:
+    server = RedisServer(tmp_path_factory.mktemp("cluster"), "--cluster-enabled", "yes").start()
+    with redis.Redis(port=server.port) as client:
         client.execute_command("CLUSTER ADDSLOTS", *range(16_384))
         while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
             pass
-    yield f"redis+cluster://127.0.0.1:{port}"
+    yield f"redis+cluster://127.0.0.1:{server.port}"
     server.stop()
 
 

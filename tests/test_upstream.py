@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import aiohttp
@@ -11,6 +12,7 @@ from aiohttp import ClientSession, DummyCookieJar
 from aiohttp.client_reqrep import ConnectionKey
 from multidict import CIMultiDict, CIMultiDictProxy
 from redis_server import free_port
+from streams import listening
 from yarl import URL
 
 from gateway.errors import ContentTooLarge, GatewayError
@@ -132,33 +134,34 @@ async def test_it_remembers_nothing(session: ClientSession) -> None:
     assert session.auth is None
 
 
-async def raw_upstream(answer: bytes) -> tuple[asyncio.Server, str, list[bytes]]:
-    """Start an upstream that answers these bytes and keeps what it was sent."""
+@asynccontextmanager
+async def raw_upstream(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """Run an upstream that answers these bytes; gives its URL and what it was sent."""
     received: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         received.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(answer)
         await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    return server, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", received
+    async with listening(serve) as port:
+        yield f"http://127.0.0.1:{port}", received
 
 
 async def test_it_adds_nothing(session: ClientSession) -> None:
     """A request has the fields that it was given; a compressed answer stays compressed."""
     zipped = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\n\x1f\x8b\x00"
-    server, url, received = await raw_upstream(zipped)
-    async with server, session.get(f"{url}/a", headers={"Host": "x"}) as answer:
+    async with (
+        raw_upstream(zipped) as (url, received),
+        session.get(f"{url}/a", headers={"Host": "x"}) as answer,
+    ):
         assert await answer.read() == b"\x1f\x8b\x00"
     assert received == [b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"]
 
 
 async def test_it_sends_nothing_twice(session: ClientSession) -> None:
     """A request whose connection closes without an answer isn't repeated behind our back."""
-    server, url, received = await raw_upstream(b"")
-    async with server:
+    async with raw_upstream(b"") as (url, received):
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await session.get(f"{url}/a")
     assert len(received) == 1
@@ -185,8 +188,7 @@ async def test_it_sends_nothing_twice(session: ClientSession) -> None:
 )
 async def test_garbled_answers(session: ClientSession, answer: bytes, outcome: str) -> None:
     """What isn't an HTTP answer, or could be read as two, is refused by the client library."""
-    server, url, _ = await raw_upstream(answer)
-    async with server:
+    async with raw_upstream(answer) as (url, _):
         with pytest.raises(GatewayError) as caught, upstream_errors():
             await session.get(f"{url}/a")
     assert outcome == caught.value.outcome
@@ -207,16 +209,12 @@ async def test_a_silent_upstream() -> None:
         idle_timeout_seconds=1.0,
         connections=1,
     )
-    gone = asyncio.Event()
 
-    async def never(_reader: Any, writer: asyncio.StreamWriter) -> None:
-        await gone.wait()
-        writer.close()
+    async def never(_reader: Any, _writer: Any) -> None:
+        await asyncio.Event().wait()
 
-    server = await asyncio.start_server(never, "127.0.0.1", 0)
-    async with server:
+    async with listening(never) as port:
         with pytest.raises(GatewayError) as caught, upstream_errors():
-            await session.get(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
-        gone.set()
+            await session.get(f"http://127.0.0.1:{port}/")
     assert caught.value.outcome == "upstream_timeout"
     await session.close()

@@ -10,6 +10,9 @@ from gateway.listeners import Sockets
 from gateway.settings import Settings
 from gateway.worker_process import WorkerProcess
 
+# As the supervisor does, which is the only one to start workers.
+pytestmark = pytest.mark.plain_asyncio("uvloop starts no process in a group of its own")
+
 
 def standing_in(code: str) -> WorkerProcess:
     """Return a worker that is this Python code."""

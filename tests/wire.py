@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from streams import cut
+
 PATIENCE_SECONDS = 10.0
 """A test that waits for longer fails; none takes nearly as long."""
 
@@ -163,7 +165,7 @@ async def connect(
     try:
         yield Client(reader, writer)
     finally:
-        writer.transport.abort()
+        await cut(writer)
 
 
 async def fetch(url: str, data: bytes, *, bodiless: bool = False) -> Answer:

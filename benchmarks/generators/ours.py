@@ -8,8 +8,8 @@ from pathlib import Path
 from figures import cpu_seconds, say
 from pydantic import SecretStr
 
+from gateway import event_loop
 from gateway.loadtest.driver import Driver
-from gateway.loadtest.machine import run_on_fastest_loop
 from gateway.loadtest.options import RunOptions
 from gateway.loadtest.plan import Plan
 from gateway.loadtest.record import RecordWriter, load_record
@@ -36,7 +36,7 @@ def main(url: str, rate: int, seconds: float) -> None:
         path = Path(folder) / "run.jsonl"
         with path.open("w", encoding="utf-8") as stream:
             before = cpu_seconds(), time.monotonic()
-            run_on_fastest_loop(lambda: Driver(options, RecordWriter(stream)).run())
+            event_loop.run(Driver(options, RecordWriter(stream)).run())
             cpu = cpu_seconds() - before[0]
         record = load_record(path)
     steady = [p for p in record.probes if begin <= p.planned < begin + seconds - INTERVAL]

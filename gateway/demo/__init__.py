@@ -4,8 +4,9 @@ Needs the ``demo`` extra. What it needs is imported when it runs, so that ``gate
 is quick and works without the extra.
 """
 
-import asyncio
 from dataclasses import dataclass, field
+
+from gateway import event_loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +43,4 @@ def run(options: DemoOptions) -> int:
     """
     from gateway.demo.process import serve  # noqa: PLC0415 -- see above
 
-    return asyncio.run(serve(options))
+    return event_loop.run(serve(options))

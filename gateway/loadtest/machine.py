@@ -1,26 +1,11 @@
-"""Get the most of this machine and interpreter: the loop, the collector, the open files."""
+"""Get the most of this machine and interpreter: the collector, the open files."""
 
-import asyncio
 import gc
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
 
-_T = TypeVar("_T")
 _GC_THRESHOLDS = (50_000, 20, 100)
-
-
-def run_on_fastest_loop(run: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine function on uvloop where it is installed, else on asyncio's own loop."""
-    factory = None
-    if sys.platform != "win32":
-        with suppress(ModuleNotFoundError):
-            import uvloop  # noqa: PLC0415 (optional)
-
-            factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(run())
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway import event_loop
 from gateway.loadtest.analysis import Analysis, analyse
 from gateway.loadtest.driver import Driver, Ended
-from gateway.loadtest.machine import run_on_fastest_loop
 from gateway.loadtest.options import RunOptions
 from gateway.loadtest.plan import SENSIBLE_RPS, Plan
 from gateway.loadtest.progress import progress_for
@@ -73,9 +73,7 @@ def measure(options: RunOptions, out: Path, *, quiet: bool = False) -> Ended:
         writer = RecordWriter(stream)
         try:
             with progress_for(quiet=quiet) as progress:
-                ended = run_on_fastest_loop(
-                    lambda: Driver(options, writer, progress=progress).run()
-                )
+                ended = event_loop.run(Driver(options, writer, progress=progress).run())
         finally:
             writer.close()
     return ended

@@ -9,7 +9,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 from aiohttp import client_proto, web, web_protocol
@@ -151,7 +151,7 @@ class GatewayConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 and close it where there are too many."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         if self._server.open_connections >= self._server.max_connections:
             error = TooManyConnections()
             self._server.metrics.request_started()

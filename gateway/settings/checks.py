@@ -1,7 +1,8 @@
-"""What can be wrong with settings beyond themselves: files, and nothing to serve."""
+"""What can be wrong with settings beyond themselves: files, packages, and nothing to serve."""
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.settings.faults import fault, origin_of
@@ -14,6 +15,14 @@ def missing_parts(settings: Settings, origins: Mapping[str, str]) -> Iterator[st
     if not settings.routes and not (key_manager.token_endpoint or key_manager.revoke_endpoint):
         origin = origins.get("routes", "default")
         yield f"routes = [] ({origin}): at least one route, or key_manager.url, is needed"
+
+
+def missing_packages(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
+    """Yield a fault where something is chosen that isn't installed."""
+    if settings.listen.event_loop == "uvloop" and find_spec("uvloop") is None:
+        place = ("listen", "event_loop")
+        allowed = "uvloop isn't installed; pip install 'revocation-gateway[uvloop]'"
+        yield fault(place, settings.listen.event_loop, origin_of(place, origins), allowed)
 
 
 def unusable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ _NEED_RESTART = (
     "cache.max_entries",
     "cache.negative_max_entries",
     "listen.backlog",
+    "listen.event_loop",
     "listen.host",
     "listen.port",
     "listen.tls_port",

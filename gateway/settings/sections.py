@@ -66,6 +66,10 @@ class Listen(Section):
         description="Processes that serve the ports. Caches, connections and limits are each "
         "one's own.",
     )
+    event_loop: Literal["auto", "asyncio", "uvloop"] = Field(
+        "auto",
+        description='What a process that serves runs on: "auto" is uvloop where it is installed.',
+    )
     drain_grace: Duration = Field(
         _seconds(5),
         description="After SIGTERM, how long to go on accepting while readiness fails.",

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.errors import SettingsError
-from gateway.settings.checks import missing_parts, unusable_files
+from gateway.settings.checks import missing_packages, missing_parts, unusable_files
 from gateway.settings.faults import fault, faults_of, unknown
 from gateway.settings.fields import FIELDS, SettingField
 from gateway.settings.model import Settings
@@ -43,6 +43,7 @@ def load_settings(
         raise SettingsError(*given.faults, *faults_of(error, given.origins)) from None
     faults = given.faults or [
         *missing_parts(settings, given.origins),
+        *missing_packages(settings, given.origins),
         *unusable_files(settings, given.origins),
     ]
     if faults:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 from redis_server import free_port
 from rich.console import Console
+from streams import closed
 
 from gateway.demo import DemoOptions
 from gateway.demo.curls import reference_curls, walkthrough
@@ -72,7 +73,7 @@ async def test_serving(number: signal.Signals) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", int(found[1]))
         process.send_signal(number)
         out, err = await process.communicate()
-        writer.close()
+        await closed(writer)
     assert (process.returncode, out.decode().splitlines()[-1], err) == (0, "Stopped.", b"")
 
 

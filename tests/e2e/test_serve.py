@@ -135,6 +135,23 @@ async def test_sighup_reloads_and_keeps_the_old_when_the_new_are_bad(
             assert answer.status == 401
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("choice", "kind"), [("auto", "uvloop"), ("uvloop", "uvloop"), ("asyncio", "asyncio")]
+)
+async def test_the_event_loop_is_as_chosen(
+    configure: Configure, session: aiohttp.ClientSession, choice: str, kind: str, workers: str
+) -> None:
+    """Each process that serves says which loop it runs on; uvloop is an extra, installed here."""
+    more = ("--set", f"listen.event_loop={choice}", "--workers", workers)
+    async with serving(configure(), *more) as gateway:
+        async with session.get(f"{gateway.url}/fast") as answer:
+            assert answer.status == 200
+        await gateway.logged("event loop", running=kind, times=int(workers))
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.exit_code() == 0
+
+
 async def test_no_token_reaches_the_log(
     configure: Configure, backend: HeldBackend, session: aiohttp.ClientSession, redis_url: str
 ) -> None:

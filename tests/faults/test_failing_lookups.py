@@ -127,6 +127,7 @@ async def test_time_outs_do_not_pile_up(bench: LookupBench) -> None:
     finds = [outcome(bench.find(key)) for key in keys(50)]
     assert {"store_unavailable"} == set(await asyncio.gather(*finds))
     assert (bench.lookups._waiting, len(bench.lookups._under_way)) == ({}, BATCHES_AT_ONCE)
+    await bench.lookups.close()
 
 
 async def test_an_abandoned_token_is_asked_anew(bench: LookupBench) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import ClientSession
 from redis import Redis
+from streams import closed
 
 from gateway.keymanager import create_app, open_storage, run, serving
 from gateway.tokens import token_key
@@ -92,8 +93,7 @@ async def test_a_malformed_request(caplog: pytest.LogCaptureFixture) -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(b"POST /token HTTP/1.1\r\nHost: x\r\nAuthorization\x00: demo-secret\r\n\r\n")
         status = await reader.readline()
-        writer.close()
-        await writer.wait_closed()
+        await closed(writer)
     assert status.split()[1] == b"400"
     said = " ".join(f"{record.__dict__}" for record in caplog.records)
     assert ("Error handling request" in said, "demo-secret" in said) == (True, False)

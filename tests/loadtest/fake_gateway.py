@@ -7,12 +7,13 @@ refused from the moment its revocation is handled.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from urllib.parse import parse_qs
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from streams import listening
 
 Answer = Callable[[web.Request], web.StreamResponse | None]
 
@@ -111,36 +112,19 @@ class RawServer:
         self.requests: list[bytes] = []
         self.connections = 0
         self._writers: list[asyncio.StreamWriter] = []
-        self._serving: list[asyncio.Task[None] | None] = []
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[int]:
+    def serving(self) -> AbstractAsyncContextManager[int]:
         """Serve on loopback; gives the port."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield server.sockets[0].getsockname()[1]
-        finally:
-            server.close()
-            for writer in self._writers:
-                writer.close()
-            await server.wait_closed()
-            # A connection's task left to the end of the loop would be cancelled there, and said.
-            await asyncio.gather(*filter(None, self._serving))
+        return listening(self._serve)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._serving.append(asyncio.current_task())
         self._writers.append(writer)
         while True:
-            try:
-                self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-            except (asyncio.IncompleteReadError, ConnectionError):
-                writer.close()
-                return
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
             pieces = self.script.pop(0) if len(self.script) > 1 else self.script[0]
             for piece in pieces:
                 if piece is None:
-                    writer.close()
                     return
                 writer.write(piece)
                 await writer.drain()

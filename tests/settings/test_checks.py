@@ -1,5 +1,6 @@
-"""Files that settings name are looked at before anything is served with them."""
+"""What settings name is looked at before anything is served with it: files, a package."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,14 @@ def test_authorities_are_certificates(pem: Path, setting: str, file: str, said: 
     with pytest.raises(SettingsError) as refusal:
         load(**{f"{setting}__ca_file": pem / file})
     assert refusal.value.faults == (f'{setting}.ca_file = "{pem / file}" (command line): {said}',)
+
+
+def test_uvloop_must_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for it by name is told where it isn't; nobody else needs it."""
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    for choice in ("auto", "asyncio"):
+        load_settings(None, environ=SERVING, flags={"listen.event_loop": choice})
+    with pytest.raises(SettingsError) as refusal:
+        load_settings(None, environ=SERVING, flags={"listen.event_loop": "uvloop"})
+    (fault,) = refusal.value.faults
+    assert fault.startswith('listen.event_loop = "uvloop" (command line): uvloop isn\'t installed')

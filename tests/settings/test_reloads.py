@@ -17,6 +17,7 @@ OLD = Settings()
         ({"cache": {"max_age": "1m"}}, []),
         ({"listen": {"port": 1}}, ["listen.port"]),
         ({"listen": {"workers": 2, "drain_grace": "1s"}}, ["listen.workers"]),
+        ({"listen": {"event_loop": "asyncio"}}, ["listen.event_loop"]),
         (
             {"store": {"key_prefix": "t:"}, "admin": {"port": 1}},
             ["admin.port", "store.key_prefix"],

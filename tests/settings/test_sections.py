@@ -17,6 +17,7 @@ ROUTE = {"path": "/a", "upstream": "http://h"}
         (Listen, {"tls_key": "a"}),
         (Listen, {"tls_port": 1}),
         (Listen, {"tls_port": 1, "port": 1, "tls_certificate": "a", "tls_key": "b"}),
+        (Listen, {"event_loop": "trio"}),
         (KeyManager, {"token_path": "/revoke"}),
         (Store, {"url": "redis://u@h", "username": "v"}),
         (Store, {"url": "redis://:p@h", "password": "q"}),
