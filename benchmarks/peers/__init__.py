@@ -1,8 +1,12 @@
 """The gateways that are measured side by side; each one's configuration says why it is fair."""
 
+from peers.apache import Apache
+from peers.envoy import Envoy
 from peers.nginx import Nginx
 from peers.ours import Ours
 from peers.peer import Gateway, NotHere, Peer, Scene
+from peers.plain import Plain
+from peers.traefik import Traefik
 
 PEERS: tuple[Peer, ...] = (
     Nginx("nginx_floor", "nginx, proxy only", checks_tokens=False, template="nginx_floor.conf"),
@@ -13,6 +17,17 @@ PEERS: tuple[Peer, ...] = (
         asks="on a miss",
         template="nginx_auth.conf",
     ),
+    Nginx(
+        "nginx_auth_open",
+        "the same + open_file_cache",
+        asks="on a miss",
+        template="nginx_auth.conf",
+        open_file_cache="max=200000 inactive=1h",
+    ),
+    Envoy("envoy", "Envoy + ext_authz", asks="always"),
+    Traefik("traefik", "Traefik + ForwardAuth", asks="always"),
+    Apache("apache", "Apache + mod_oauth2", fresh=False, asks="on a miss"),
+    Plain("aiohttp", "aiohttp, proxy only", checks_tokens=False),
     Ours("ours_handler", "ours, handler lane", fast_lane=False),
     Ours("ours_fast", "**ours, fast lane**"),
 )

@@ -34,6 +34,7 @@ class Nginx(Peer):
     """nginx by one of the configurations here; all include ``nginx_proxy.conf``."""
 
     template: str = ""
+    open_file_cache: str = "off"
 
     def command(self, scene: Scene, folder: Path, ports: Mapping[str, int]) -> Sequence[str | Path]:
         """See ``Peer``."""
@@ -44,6 +45,7 @@ class Nginx(Peer):
             **vars(scene),
             **ports,
             "folder": folder,
+            "open_file_cache": self.open_file_cache,
             "lua": HERE / "lua",
             "modules": MODULES,
             "user": UNPRIVILEGED,

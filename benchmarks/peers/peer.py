@@ -100,9 +100,12 @@ class Peer:
 def configure(template: str, into: Path, values: Mapping[str, object]) -> Path:
     """Write one of the configurations here with ``@name@`` filled in; where it was written to.
 
+    ``@@`` stands for ``@``.
+
     Raises:
         KeyError: it has a name that has no value.
     """
     text = (HERE / template).read_text("utf-8")
-    into.write_text(re.sub(r"@(\w+)@", lambda found: str(values[found[1]]), text), "utf-8")
+    filled = re.sub(r"@(\w*)@", lambda found: str(values[found[1]] if found[1] else "@"), text)
+    into.write_text(filled, "utf-8")
     return into

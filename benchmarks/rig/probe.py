@@ -2,6 +2,7 @@
 
 import http.client
 import ssl
+import time
 
 from peers import Gateway, Peer
 
@@ -28,6 +29,24 @@ def ask(
         return answer.status, len(answer.read())
     finally:
         connection.close()
+
+
+def wait(gateway: Gateway, patience_seconds: float = 10) -> None:
+    """Return once both ports let a good token through; some listen before they know their routes.
+
+    Returns after the given time in any case: what is wrong then is for ``faults`` to say.
+    """
+    until = time.monotonic() + patience_seconds
+    while time.monotonic() < until:
+        try:
+            if all(
+                ask(port, "/small", GOOD, tls=tls)[0] == 200
+                for port, tls in ((gateway.port, False), (gateway.tls_port, True))
+            ):
+                return
+        except (OSError, http.client.HTTPException):
+            pass
+        time.sleep(0.05)
 
 
 def faults(peer: Peer, gateway: Gateway) -> list[str]:

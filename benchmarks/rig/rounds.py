@@ -35,6 +35,7 @@ class Field:
                 gateway = stack.enter_context(
                     peer.running(self.around.scene, self.folder / peer.name)
                 )
+                probe.wait(gateway)
                 wrong = probe.faults(peer, gateway)
             except NotHere as absent:
                 self.missing[peer.name] = f"missing: {absent}"
@@ -73,7 +74,9 @@ class Field:
         # A gateway that has just started: in an older one connections find memory of earlier ones.
         folder = self.folder / f"{peer.name}-idle-{sample.round}"
         with peer.running(self.around.scene, folder) as gateway:
-            self._send(Load(seconds=1), gateway)
+            probe.wait(gateway)
+            # One connection: of more than one, memory would be left that the held ones use again.
+            self._send(Load(seconds=WARM_UP_SECONDS, connections=1), gateway)
             grown = idle.bytes_a_connection(gateway, case.idle)
             memory = gateway.process.memory_bytes()
         return replace(sample, connection_kib=grown / 1024, memory_mib=memory / MIB)
