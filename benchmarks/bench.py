@@ -20,13 +20,13 @@ from pathlib import Path
 
 from peers import PEERS, NotHere, Peer
 from rig import load
-from rig.cases import CASES, COLD_A_ROUND, MANY, Case
+from rig.cases import CASES, COLD_A_ROUND, MANY, REFERENCE, REVOKED, Case
 from rig.figures import Sample
+from rig.goals import goals
 from rig.rounds import Field
 from rig.scene import surroundings
 from rig.table import table
 
-REFERENCE = "ours_fast"
 QUICK = ("hot", "cold", "fresh", "64k", "post", "bad", "tls", "idle")
 
 
@@ -74,8 +74,8 @@ def measure(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         folder.chmod(0o755)
         count = 1
-        if any(case.warm_all or case.cold for case in cases):
-            count = MANY + COLD_A_ROUND * given.rounds
+        if any(case.warm_all or case.cold for case in cases) or any(peer.marks for peer in peers):
+            count = MANY + REVOKED + COLD_A_ROUND * given.rounds
         around = stack.enter_context(surroundings(folder, given.tools.resolve(), count))
         field = Field(around, folder)
         field.enter(peers, stack)
@@ -105,7 +105,9 @@ def main() -> int:
     """Measure, print and leave the tables; 1 if a round's answers were wrong."""
     given = arguments()
     cases = chosen(given.cases, CASES)
-    peers = chosen(given.peers, PEERS)
+    peers = [
+        peer for peer in chosen(given.peers, PEERS) if any(case.takes_part(peer) for case in cases)
+    ]
     if load.WRK is None:
         sys.exit("wrk isn't installed; on Debian: apt-get install wrk")
     given.out.mkdir(parents=True, exist_ok=True)
@@ -115,6 +117,7 @@ def main() -> int:
     except NotHere as absent:
         sys.exit(f"not installed: {absent}")
     text = "\n".join(table(case, peers, samples, REFERENCE, missing) for case in cases)
+    text += "\n" + goals(samples)
     (given.out / "table.md").write_text(text, "utf-8")
     about = {
         "rounds": given.rounds,

@@ -30,6 +30,12 @@ PEERS: tuple[Peer, ...] = (
     Plain("aiohttp", "aiohttp, proxy only", checks_tokens=False),
     Ours("ours_handler", "ours, handler lane", fast_lane=False),
     Ours("ours_fast", "**ours, fast lane**"),
+    # The same with one thing changed, measured against it in cases of their own.
+    Ours("ours_no_feed", "without the feed of revocations", cases=("own",), feed=False),
+    Ours("ours_evict", 'on_revoke = "evict"', cases=("own",), on_revoke="evict"),
+    Ours("ours_marked", "10,000 revoked tokens marked", cases=("own", "stale"), marks=True),
+    Ours("ours_scraped", "metrics scraped each second", cases=("own",), scraped=True),
+    Ours("ours_workers", "two workers, on all processors", cases=("own",), workers=2),
 )
 
 __all__ = ["PEERS", "Gateway", "NotHere", "Peer", "Scene"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 from rig.processes import Process, free_ports, running
 
@@ -37,7 +37,7 @@ class Gateway:
     port: int
     tls_port: int
     process: Process
-    admin: int | None = None
+    admin: int
 
 
 class NotHere(RuntimeError):
@@ -57,7 +57,8 @@ class Peer:
     """When it asks the authorizer, a process of its own that isn't counted as the gateway's."""
     cases: Sequence[str] = field(default=())
     """The only cases that it takes part in; all, if empty."""
-    ready: ClassVar[str] = ""
+    marks: bool = False
+    """Whether tokens are revoked that it has cached, before it is measured."""
 
     def command(self, scene: Scene, folder: Path, ports: Mapping[str, int]) -> Sequence[str | Path]:
         """Write the configuration into ``folder`` and return how to start the gateway.

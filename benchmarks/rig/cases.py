@@ -1,7 +1,7 @@
 """The cases: what is sent, to whom, and what has to be done before.
 
-Tokens are by number: the first ``MANY`` are hot ones, those that follow are used once, each
-round its own.
+Tokens are by number: the first ``MANY`` are hot ones; ``REVOKED`` follow, which are used and then
+revoked; the rest is used once, each round its own.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from rig.load import Load
 from rig.tokens import BAD_TOKEN
 
 MANY = 100_000
+REVOKED = 10_000
 COLD_A_ROUND = 40_000
-SMALL_ANSWER = 26
+REFERENCE = "ours_fast"
+"""What all others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +34,31 @@ class Case:
     warm_all: bool = False
     cold: bool = False
     idle: int = 0
-    variants: bool = False
+    marked: Load | None = None
+    """What is sent instead to a gateway whose cache has revoked tokens."""
 
     def takes_part(self, peer: Peer) -> bool:
         """Whether a gateway is measured in this case."""
         if peer.cases:
             return self.name in peer.cases
-        return not self.variants and self.takes(peer)
+        return self.takes(peer)
 
-    def in_round(self, number: int, seconds: float) -> Load:
+    def in_round(self, peer: Peer, number: int, seconds: float) -> Load:
         """Return what is sent in a round, which counts from 0."""
-        load = replace(self.load, seconds=seconds)
+        load = self.marked if self.marked and peer.marks else self.load
+        load = replace(load, seconds=seconds)
         if self.cold:
-            first = MANY + number * COLD_A_ROUND
+            first = MANY + REVOKED + number * COLD_A_ROUND
             load = replace(load, tokens=(first, COLD_A_ROUND), stop=COLD_A_ROUND)
         return load
 
 
 def _checks(peer: Peer) -> bool:
     return peer.checks_tokens
+
+
+def _reference(peer: Peer) -> bool:
+    return peer.name == REFERENCE
 
 
 CASES = (
@@ -73,4 +81,13 @@ CASES = (
     Case("bad", "A bad token: 401", Load(token=BAD_TOKEN, status=401), takes=_checks),
     Case("tls", "TLS from the client", Load(tls=True)),
     Case("idle", "1,000 idle connections", Load(), idle=1000),
+    Case("own", "Ours with one thing changed: one hot token", Load(), takes=_reference),
+    Case(
+        "stale",
+        "Ours, 10,000 hot tokens: all revoked (each request is a stale accept), or none",
+        Load(tokens=(0, REVOKED)),
+        takes=_reference,
+        warm_all=True,
+        marked=Load(tokens=(MANY, REVOKED)),
+    ),
 )

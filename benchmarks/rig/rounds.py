@@ -11,7 +11,7 @@ from rig import idle, probe
 from rig.cases import Case
 from rig.figures import Sample
 from rig.load import Load, Outcome, run
-from rig.processes import DidNotStart
+from rig.revoked import mark
 from rig.scene import Surroundings
 
 MIB = 1024 * 1024
@@ -37,9 +37,11 @@ class Field:
                 )
                 probe.wait(gateway)
                 wrong = probe.faults(peer, gateway)
+                if peer.marks and not wrong:
+                    mark(gateway, self.around)
             except NotHere as absent:
                 self.missing[peer.name] = f"missing: {absent}"
-            except (DidNotStart, OSError) as fault:
+            except (RuntimeError, OSError) as fault:
                 self.missing[peer.name] = "failed: " + " ".join(str(fault).split())[:200]
             else:
                 if wrong:
@@ -83,7 +85,7 @@ class Field:
 
     def _loaded(self, case: Case, peer: Peer, sample: Sample, seconds: float) -> Sample:
         gateway = self.running[peer.name]
-        load = case.in_round(sample.round, seconds)
+        load = case.in_round(peer, sample.round, seconds)
         self._warm_up(case, peer, gateway, load)
         around = self.around
         processes = (gateway.process, around.authorizer, around.redis, around.backend)

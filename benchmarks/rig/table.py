@@ -29,7 +29,9 @@ def cell(found: Figure | None) -> str:
     """Return a figure: the median, the spread, the ratio to ours."""
     if found is None:
         return "-"
-    spread = f" ({number(found.least)}-{number(found.most)})"
+    spread = ""
+    if found.least != found.most:
+        spread = f" ({number(found.least)} to {number(found.most)})"
     ratio = f" x{found.ratio:.2f}" if found.ratio is not None else ""
     return f"{number(found.median)}{spread}{ratio}"
 

@@ -9,7 +9,7 @@ local crypto = ffi.load("crypto")
 local digest = ffi.new("unsigned char[32]")
 local tokens = ngx.shared.tokens
 local REDIS_PORT = tonumber(os.getenv("BENCH_REDIS_PORT"))
-local MAX_AGE, NEGATIVE_MAX_AGE = 900, 1
+local MAX_AGE, NEGATIVE_MAX_AGE = 6 * 3600, 1
 local M = {}
 
 local hex = {}
