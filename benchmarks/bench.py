@@ -1,7 +1,7 @@
 """``make bench``: what a request costs, side by side with other gateways, on this machine.
 
     python benchmarks/bench.py [--cases hot,cold] [--peers nginx_auth,ours_fast] [--rounds 5]
-        [--seconds 3] [--quick] [--out build/bench]
+        [--seconds 2] [--quick] [--out build/bench]
 
 Prints a table for each case as Markdown, and leaves it in table.md beside results.json, which
 has the figures of every round. docs/performance.md says how it is measured.
@@ -27,7 +27,7 @@ from rig.rounds import Field
 from rig.scene import surroundings
 from rig.table import table
 
-QUICK = ("hot", "cold", "fresh", "64k", "post", "bad", "tls", "idle")
+QUICK = ("hot", "cold", "fresh", "64k", "bad", "tls")
 
 
 def arguments() -> argparse.Namespace:
@@ -40,7 +40,7 @@ def arguments() -> argparse.Namespace:
         "--peers", help="only these, with commas: " + " ".join(p.name for p in PEERS)
     )
     parser.add_argument("--rounds", type=int, help="rounds (5)")
-    parser.add_argument("--seconds", type=int, help="seconds of load in each (3)")
+    parser.add_argument("--seconds", type=int, help="seconds of load in each (2)")
     parser.add_argument(
         "--quick", action="store_true", help="two rounds of one second, fewer cases"
     )
@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tools", type=Path, help="virtual environment of Envoy and Traefik")
     given = parser.parse_args()
     given.rounds = given.rounds or (2 if given.quick else 5)
-    given.seconds = given.seconds or (1 if given.quick else 3)
+    given.seconds = given.seconds or (1 if given.quick else 2)
     if given.quick and not given.cases:
         given.cases = ",".join(QUICK)
     given.tools = given.tools or given.out / "venv"

@@ -22,6 +22,7 @@ PEERS: tuple[Peer, ...] = (
         "the same + open_file_cache",
         asks="on a miss",
         template="nginx_auth.conf",
+        cases=("hot", "many", "cold", "idle"),
         open_file_cache="max=200000 inactive=1h",
     ),
     Envoy("envoy", "Envoy + ext_authz", asks="always"),

@@ -15,7 +15,7 @@ from rig.revoked import mark
 from rig.scene import Surroundings
 
 MIB = 1024 * 1024
-WARM_UP_SECONDS = 1
+WARM_UP_REQUESTS = 1000
 
 
 class Field:
@@ -78,7 +78,7 @@ class Field:
         with peer.running(self.around.scene, folder) as gateway:
             probe.wait(gateway)
             # One connection: of more than one, memory would be left that the held ones use again.
-            self._send(Load(seconds=WARM_UP_SECONDS, connections=1), gateway)
+            self._send(Load(stop=WARM_UP_REQUESTS, seconds=10, connections=1), gateway)
             grown = idle.bytes_a_connection(gateway, case.idle)
             memory = gateway.process.memory_bytes()
         return replace(sample, connection_kib=grown / 1024, memory_mib=memory / MIB)
@@ -119,10 +119,10 @@ class Field:
             # Once around and a little more: those that were under way at the end don't matter.
             around = replace(load, seconds=240, stop=count + 2 * load.connections)
             self._send(replace(around, tokens=(first, count)), gateway)
-        elif case.cold:
-            self._send(replace(load, tokens=(0, 1), stop=None, seconds=WARM_UP_SECONDS), gateway)
         else:
-            self._send(replace(load, seconds=WARM_UP_SECONDS), gateway)
+            stop = WARM_UP_REQUESTS if not case.load.answer_bytes else 2 * load.connections
+            tokens = (0, 1) if case.cold else load.tokens
+            self._send(replace(load, tokens=tokens, stop=stop, seconds=10), gateway)
 
     def _send(self, load: Load, gateway: Gateway) -> Outcome:
         port = gateway.tls_port if load.tls else gateway.port

@@ -25,7 +25,7 @@ end
 -- The document of a token as text; nil where there is none; nil and why where Redis failed.
 function M.document(token)
   local socket = ngx.socket.tcp()
-  socket:settimeouts(1000, 500, 500)
+  socket:settimeouts(5000, 5000, 5000)
   local connected, why = socket:connect("127.0.0.1", REDIS_PORT, { pool_size = 64 })
   if not connected then return nil, why end
   local name = key(token)
