@@ -37,7 +37,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 _GOODBYE_SECONDS = 0.5
 _SWEEP_INTERVAL_SECONDS = 0.1
-_SWEEP_ENTRIES = 1000  # about half a millisecond of work
+SWEEP_ENTRIES = 1000
+"""Entries that a sweep of each cache removes, at most: about a millisecond of work."""
 
 
 class Gateway:
@@ -311,8 +312,8 @@ class Gateway:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_SECONDS)
-            self._cache.sweep(_SWEEP_ENTRIES)
-            self._negative_cache.sweep(_SWEEP_ENTRIES)
+            self._cache.sweep(SWEEP_ENTRIES)
+            self._negative_cache.sweep(SWEEP_ENTRIES)
             self.revoked.lapse()
 
 

@@ -2,83 +2,50 @@
 
 Synchronous, without I/O, and told the time by its clock. What is fresh is decided on each
 hit; removing what has lapsed is housekeeping and never decides anything.
+
+A million tokens must cost no pause (``docs/decisions/0010-facts-are-cached-as-bytes.md``). Keys and
+what is kept under them are bytes, in mappings of some thousands each: there is nothing for the
+garbage collector to walk through, and no mapping that takes long to grow.
+Long, because what one call may do is bounded in each of them.
 """
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from cachetools import Cache
 
 from gateway.clock import Clock
+from gateway.entries import Entry, pack, times, unpack
 from gateway.tokens import Facts, TokenKey
 
 SWEEP_AT_INSERT = 2
 """Lapsed entries that an insert removes, at most: the cache shrinks faster than it grows."""
+SHARD_ENTRIES = 4096
+"""About how many entries a shard has room for: it is laid out anew in a tenth of a millisecond."""
+MOST_SHARDS = 256
+"""One for each value of a key's first byte."""
+ENTRIES_AT_HAND = 4096
+"""Entries lately used that are kept as objects too: a busy token's is unpacked once."""
+SHARDS_AT_SWEEP = 32
+"""Shards that a sweep looks at, at most."""
 
 
-@dataclass(slots=True)
-class Entry:
-    """Facts and when they were learned, on the monotonic clock.
-
-    ``validated`` is when the lookup began: the store may have answered at any instant since,
-    so counting from the beginning never overstates how fresh the facts are. ``expires`` is
-    the token's own end (``exp``), infinity where it has none. ``generation`` counts the flushes
-    before it was put.
-    """
-
-    facts: Facts
-    validated: float
-    expires: float
-    generation: int = 0
-
-    def fresh(self, now: float, max_age_seconds: float) -> bool:
-        """Whether a request may rely on these facts ``now``; a hit never extends it."""
-        return now < self.validated + max_age_seconds and now < self.expires
-
-
-class _OldestFirst(Cache[TokenKey, Entry]):
-    """A cachetools cache that gives up what was validated longest ago.
+class _Shard(Cache[TokenKey, bytes | None]):
+    """A part of the tokens, as a cachetools cache that gives up what was put first.
 
     That entry lapses first anyway, and a hit changes nothing: reading stays cheap, and the
-    order of entries is the order in which they lapse. (cachetools' own TLRUCache removes
+    order of entries is the order in which they lapse. (cachetools' own TTLCache removes
     everything that has lapsed in one go: a million entries stall the event loop for seconds.)
     """
 
-    def __init__(self, maxsize: int, left: Callable[[TokenKey], None] | None) -> None:
-        super().__init__(maxsize)
-        self._order: OrderedDict[TokenKey, None] = OrderedDict()
-        self._left = left
-        self.evicted = 0
+    def __missing__(self, key: TokenKey) -> None:
+        """Find ``None`` where there is nothing: one step less than ``get`` for what is there."""
 
-    def __setitem__(self, key: TokenKey, entry: Entry) -> None:
-        if self._left is not None and key in self._order:
-            self._left(key)
-        super().__setitem__(key, entry)
-        self._order[key] = None
-        self._order.move_to_end(key)
-
-    def __delitem__(self, key: TokenKey) -> None:
-        super().__delitem__(key)
-        del self._order[key]
-        if self._left is not None:
-            self._left(key)
-
-    def popitem(self) -> tuple[TokenKey, Entry]:
-        """Remove and return the oldest; cachetools calls this to make room."""
-        key, entry = self.oldest()
-        del self[key]
-        self.evicted += 1
-        return key, entry
-
-    def in_order(self) -> list[TokenKey]:
-        """Return all keys, oldest first."""
-        return list(self._order)
-
-    def oldest(self) -> tuple[TokenKey, Entry]:
-        """Return the entry validated longest ago, or raise ``KeyError``."""
-        for key in self._order:
-            return key, self[key]
+    def popitem(self) -> tuple[TokenKey, bytes | None]:
+        """Remove and return the oldest."""
+        for key in self:
+            return key, self.pop(key)
         raise KeyError("the cache is empty")
 
 
@@ -88,6 +55,9 @@ class FactsCache:
     ``stale_seconds`` keeps facts that much longer, for ``stale`` to find while the store is
     down. A caller may ask for facts younger than ``max_age_seconds``, never for older ones.
     ``cap_seconds`` may be set while there is reason to trust facts for less than that.
+
+    When it is full, the oldest facts of the shard that a new token belongs to make room. Keys are
+    digests, so the shards are alike, and what goes is among the oldest of all.
 
     ``left`` is told of each token whose facts go, or are replaced by later ones.
     """
@@ -104,18 +74,29 @@ class FactsCache:
         self.max_age_seconds = max_age_seconds
         self.stale_seconds = stale_seconds
         self.cap_seconds = float("inf")
+        self._max_entries = max_entries
         self._clock = clock
-        self._entries = _OldestFirst(max_entries, left)
-        self._generation = 0
-        self._pushed_out: Counter[str] = Counter()
+        self._monotonic = clock.monotonic
+        self._left = left
+        count = 1
+        while count < MOST_SHARDS and count * SHARD_ENTRIES < max_entries:
+            count *= 2
+        self._shards = [_Shard(max_entries) for _ in range(count)]
+        self._by_byte = [self._shards[byte % count] for byte in range(256)]
+        self._at_hand: dict[TokenKey, Entry] = {}
+        self._next_to_sweep = 0
+        self._size = 0
+        self._number = 0
+        self._flushed = 0
+        self._pushed_out = Counter(size=0)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._size
 
     @property
     def evicted(self) -> int:
         """How many entries have gone to make room for others, so far."""
-        return self._entries.evicted
+        return self._pushed_out["size"]
 
     def evictions(self) -> dict[str, int]:
         """Return how many entries have gone before their time, by cause.
@@ -123,7 +104,7 @@ class FactsCache:
         "size" made room for others; "flushed" went with all that was cached then (counted as
         they are swept); the others are what callers of ``remove`` said.
         """
-        return {"size": self._entries.evicted, **self._pushed_out}
+        return dict(self._pushed_out)
 
     def fresh(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
         """Return the facts of a token if they are young enough, else ``None``."""
@@ -137,72 +118,131 @@ class FactsCache:
 
         ``more_seconds`` is how much older than any bound they may be.
         """
-        entry = self._entries.get(key)
+        entry = self._at_hand.get(key)
+        if entry is None:
+            entry = self._unpacked(key)
+            if entry is None:
+                return None
+        # Comparisons, because min() of three costs as much as all else here.
+        max_age_seconds = min(max_age_seconds, self.max_age_seconds)
+        max_age_seconds = min(max_age_seconds, self.cap_seconds)
+        now = self._monotonic()
         if (
-            entry is not None
-            and entry.generation == self._generation
-            and entry.fresh(
-                self._clock.monotonic(),
-                min(max_age_seconds, self.max_age_seconds, self.cap_seconds) + more_seconds,
-            )
+            now < entry.validated + max_age_seconds + more_seconds
+            and now < entry.expires
+            and entry.number > self._flushed
         ):
             return entry
         return None
+
+    def _unpacked(self, key: TokenKey) -> Entry | None:
+        record = self._by_byte[key[0]][key]
+        if record is None:
+            return None
+        if len(self._at_hand) >= ENTRIES_AT_HAND:
+            self._at_hand.clear()  # the busy ones are back at once
+        entry = self._at_hand[key] = unpack(record)
+        return entry
 
     def stale(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
         """Return facts that are at most ``stale_seconds`` too old (RFC 5861 §4), else ``None``."""
         entry = self.entry(key, max_age_seconds, more_seconds=self.stale_seconds)
         return None if entry is None else entry.facts
 
-    def keys(self) -> list[TokenKey]:
-        """Return the tokens that there are facts of, oldest first, lapsed ones among them."""
-        return self._entries.in_order()
-
     def peek(self, key: TokenKey) -> Facts | None:
         """Return the facts of a token however old they are, which no request may rely on."""
-        entry = self._entries.get(key)
-        if entry is None or entry.generation != self._generation:
+        record = self._by_byte[key[0]][key]
+        if record is None:
             return None
-        return entry.facts
+        entry = unpack(record)
+        return entry.facts if entry.number > self._flushed else None
+
+    def keys(self) -> list[TokenKey]:
+        """Return the tokens that there are facts of, lapsed ones among them."""
+        return [key for part in self.parts() for key in part]
+
+    def parts(self) -> Iterator[list[TokenKey]]:
+        """Yield the tokens that there are facts of, some thousands at a time, oldest first in each.
+
+        The cache may change between one part and the next.
+        """
+        for shard in self._shards:
+            yield list(shard)
 
     def put(self, key: TokenKey, facts: Facts, *, validated: float) -> None:
         """Keep facts learned by a lookup that began at ``validated`` (monotonic seconds)."""
         expires = float("inf")
         if facts.exp is not None:
-            expires = self._clock.monotonic() + facts.exp - self._clock.wall()
-        self._entries[key] = Entry(facts, validated, expires, self._generation)
-        self.sweep(SWEEP_AT_INSERT)
+            expires = self._monotonic() + facts.exp - self._clock.wall()
+        shard = self._by_byte[key[0]]
+        if key in shard:
+            self._drop(shard, key)  # so that it is the youngest
+        self._sweep(shard, SWEEP_AT_INSERT)
+        if self._size >= self._max_entries:
+            self._make_room(shard)
+        self._number += 1
+        shard[key] = pack(Entry(facts, validated, expires, self._number))
+        self._size += 1
 
     def remove(self, key: TokenKey, cause: str | None = None) -> bool:
         """Drop the facts of a token; tell whether there were any, and count them by ``cause``."""
-        removed = self._entries.pop(key, None) is not None
-        if removed and cause is not None:
+        shard = self._by_byte[key[0]]
+        if key not in shard:
+            return False
+        self._drop(shard, key)
+        if cause is not None:
             self._pushed_out[cause] += 1
-        return removed
+        return True
 
     def flush(self) -> None:
         """Rely on nothing that was put before; costs the same whatever is cached.
 
-        What was put lies there until it is swept or makes room. A generation tells it apart, not
+        What was put lies there until it is swept or makes room. Its number tells it apart, not
         an instant: two events in one tick of the clock still have an order.
         """
-        self._generation += 1
+        self._flushed = self._number
 
     def sweep(self, most: int) -> int:
         """Remove at most ``most`` entries that can't serve any more; return how many it did.
 
         Entries whose ``exp`` came before their max age wait for their turn: they don't serve,
-        and only occupy their place.
+        and only occupy their place. Of a large cache it looks at a part, and goes on from there
+        the next time.
         """
-        now = self._clock.monotonic()
+        removed = 0
+        for _ in range(min(SHARDS_AT_SWEEP, len(self._shards))):
+            removed += self._sweep(self._shards[self._next_to_sweep], most - removed)
+            if removed == most:
+                break
+            self._next_to_sweep = (self._next_to_sweep + 1) % len(self._shards)
+        return removed
+
+    def _sweep(self, shard: _Shard, most: int) -> int:
+        now = self._monotonic()
         kept_seconds = self.max_age_seconds + self.stale_seconds
-        for removed in range(most):
-            if not self._entries:
-                return removed
-            key, entry = self._entries.oldest()
-            if entry.generation != self._generation:
+        removed = 0
+        for key in list(islice(shard, most)):
+            validated, expires, number = times(shard[key] or b"")
+            if number <= self._flushed:
                 self._pushed_out["flushed"] += 1
-            elif entry.fresh(now, kept_seconds):
-                return removed
-            del self._entries[key]
-        return most
+            elif now < validated + kept_seconds and now < expires:
+                break
+            self._drop(shard, key)
+            removed += 1
+        return removed
+
+    def _make_room(self, shard: _Shard) -> None:
+        # The new token's own shard, which so keeps its size; it may have nothing to give.
+        key, _ = (shard or max(self._shards, key=len)).popitem()
+        self._pushed_out["size"] += 1
+        self._gone(key)
+
+    def _drop(self, shard: _Shard, key: TokenKey) -> None:
+        del shard[key]
+        self._gone(key)
+
+    def _gone(self, key: TokenKey) -> None:
+        self._size -= 1
+        self._at_hand.pop(key, None)
+        if self._left is not None:
+            self._left(key)

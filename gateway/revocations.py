@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
-from gateway.cache import Entry
 from gateway.clock import Clock
+from gateway.entries import Entry
 from gateway.tokens import Facts, TokenKey
 
 

@@ -6,10 +6,9 @@ A raw token never leaves the request it came in: everything else works on its
 
 import json
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, NewType, NoReturn
+from typing import Any, NamedTuple, NewType, NoReturn
 
 TokenKey = NewType("TokenKey", bytes)
 """The SHA-256 digest of a token, 32 bytes."""
@@ -24,8 +23,7 @@ class MalformedFacts(ValueError):
     """A store value that isn't an introspection document. The message never quotes the value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What a validation learned of a token (RFC 7662 §2.2). Facts are cached, never decisions.
 
     ``exp`` is the instant, in seconds since the epoch, from which the token is no longer

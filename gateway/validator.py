@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
-from gateway.cache import Entry, FactsCache
+from gateway.cache import FactsCache
 from gateway.clock import Clock
+from gateway.entries import Entry
 from gateway.errors import StoreUnavailable
 from gateway.lookups import GetMany, Lookup, LookupMetrics, Lookups
 from gateway.revocations import RevocationMetrics, RevokedTokens
@@ -189,7 +190,7 @@ class Validator:
             self._lookups.detach(key)
         # Else one under way may be finding out the same, which ends the facts for all.
         entry = self._cache.entry(key)
-        if entry is None or (of is not None and of is not entry):
+        if entry is None or (of is not None and of != entry):
             return
         if self.evicts:
             self._cache.remove(key, "revoked")

@@ -18,7 +18,7 @@ from gateway.channel import ADMIN, CONTROL, Intake, WorkerStart
 from gateway.errors import SettingsError
 from gateway.listeners import Inherited, Sockets
 from gateway.logs import configure_logging
-from gateway.process import run_until_ended
+from gateway.process import run_until_ended, spare_the_collector
 from gateway.signals import catch_ending
 
 log = structlog.stdlib.get_logger(__name__)
@@ -63,6 +63,7 @@ async def _work(start: WorkerStart) -> int:
         ending.put_nowait(signal.SIGINT)  # without grace: its successor wants the ports
 
     control.router.add_post("/reload", reload)
+    spare_the_collector()
     await gateway.start()
     log.info("event loop", running=event_loop.running())
     runners = {ADMIN: web.AppRunner(admin, access_log=None, handler_cancellation=True)}

@@ -12,7 +12,8 @@ from bound_machine import BoundMachine
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from gateway.cache import Entry, FactsCache
+from gateway.cache import FactsCache
+from gateway.entries import Entry
 from gateway.feed import RevocationFeed
 from gateway.lookups import Lookups
 from gateway.tokens import Facts, TokenKey
@@ -20,6 +21,8 @@ from gateway.validator import Validator
 
 MOST_EXAMPLES = 2_000
 """Some ten are enough for most; which ones are tried depends on the version of hypothesis."""
+
+LOOSE = float("inf")
 
 _put, _entry = FactsCache.put, FactsCache.entry
 
@@ -35,8 +38,14 @@ def put_as_of_now(cache: FactsCache, key: TokenKey, facts: Facts, *, validated: 
     _put(cache, key, facts, validated=cache._clock.monotonic() if facts.active else validated)
 
 
-def fresh_beyond_exp(entry: Entry, now: float, max_age_seconds: float) -> bool:
-    return now < entry.validated + max_age_seconds
+def entry_beyond_exp(
+    cache: FactsCache, key: TokenKey, max_age_seconds: float = LOOSE, *, more_seconds: float = 0.0
+) -> Entry | None:
+    entry = cache._unpacked(key)
+    if entry is None or entry.number <= cache._flushed:
+        return None
+    bound = min(max_age_seconds, cache.max_age_seconds, cache.cap_seconds) + more_seconds
+    return entry if cache._clock.monotonic() < entry.validated + bound else None
 
 
 def detach_but_keep(lookups: Lookups, key: TokenKey) -> None:
@@ -55,13 +64,13 @@ def ignore(*_: Any, **__: Any) -> None:
 def entry_that_slides(cache: FactsCache, *asked: Any, **more: Any) -> Entry | None:
     entry = _entry(cache, *asked, **more)
     if entry is not None:
-        entry.validated = cache._clock.monotonic()
+        _put(cache, asked[0], entry.facts, validated=cache._clock.monotonic())
     return entry
 
 
 FAULTS: dict[str, tuple[type, str, Callable[..., Any], str]] = {
     "age from the answer": (FactsCache, "put", put_as_of_now, "after its end"),
-    "exp doesn't cap": (Entry, "fresh", fresh_beyond_exp, "beyond exp"),
+    "exp doesn't cap": (FactsCache, "entry", entry_beyond_exp, "beyond exp"),
     "a detached lookup is kept": (Lookups, "detach", detach_but_keep, "had been heard of"),
     "no flush on return": (
         RevocationFeed,

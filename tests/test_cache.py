@@ -1,5 +1,6 @@
 """FactsCache: how long facts serve, what makes room for what, and how much work a call does."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -8,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import keys
 
-from gateway.cache import SWEEP_AT_INSERT, FactsCache
+from gateway.cache import (
+    ENTRIES_AT_HAND,
+    SHARD_ENTRIES,
+    SHARDS_AT_SWEEP,
+    SWEEP_AT_INSERT,
+    FactsCache,
+)
 from gateway.tokens import Facts, TokenKey
 
 A, B, C, D = keys(4)
@@ -283,3 +290,69 @@ def test_who_leaves_is_told(clock: FakeClock) -> None:
     cache.sweep(10)
     assert left == [tokens[0], tokens[1], tokens[0], tokens[2]]
     assert cache.evictions() == {"size": 1, "revoked": 1}
+
+
+def test_each_put_is_an_entry_of_its_own(clock: FakeClock) -> None:
+    """Facts that were found anew aren't taken for those before, if all else is the same."""
+    cache = make(clock)
+    put(cache, clock, A)
+    first = cache.entry(A)
+    assert first == cache.entry(A)
+    put(cache, clock, A)
+    assert first != cache.entry(A)
+
+
+MANY = keys(2 * SHARD_ENTRIES + 2000)
+FEW = MANY[: SHARD_ENTRIES + 1000]
+
+
+def test_of_many_the_oldest_make_room_too(clock: FakeClock) -> None:
+    """No more than ``max_entries`` are there, and what went was among the oldest of all."""
+    cache = make(clock, max_entries=2 * SHARD_ENTRIES)
+    put(cache, clock, *MANY)
+    left = [number for number, key in enumerate(MANY) if cache.fresh(key, LOOSE) is None]
+    assert (len(cache), cache.evicted, len(left)) == (2 * SHARD_ENTRIES, 2000, 2000)
+    assert max(left) < 2200
+
+
+def test_the_bound_holds_where_a_shard_has_nothing_to_give(clock: FakeClock) -> None:
+    """A token whose shard is empty pushes out another one's."""
+    cache = make(clock, max_entries=2 * SHARD_ENTRIES)
+    even = [key for key in keys(5 * SHARD_ENTRIES) if not key[0] % 2][: 2 * SHARD_ENTRIES]
+    put(cache, clock, *even)
+    put(cache, clock, next(key for key in MANY if key[0] % 2))
+    assert (len(cache), cache.evicted) == (2 * SHARD_ENTRIES, 1)
+    assert cache.fresh(even[0], LOOSE) is None
+
+
+def test_sweeps_get_everywhere(clock: FakeClock) -> None:
+    """Of a large cache each sweep sees a part, and the next one goes on from there."""
+    cache = make(clock, max_entries=2 * SHARDS_AT_SWEEP * SHARD_ENTRIES)
+    put(cache, clock, *FEW)
+    clock.advance(900)
+    assert cache.sweep(100) == 100
+    first = cache.sweep(100_000)
+    assert 0 < first < len(FEW) - 100
+    assert (cache.sweep(100_000), len(cache)) == (len(FEW) - 100 - first, 0)
+
+
+def test_all_keys_come_in_parts(clock: FakeClock) -> None:
+    """Each token once, none of the parts holding them all."""
+    cache = make(clock, max_entries=2 * SHARD_ENTRIES)
+    put(cache, clock, *FEW)
+    parts = list(cache.parts())
+    assert sorted(FEW) == sorted(cache.keys()) == sorted(key for part in parts for key in part)
+    assert max(map(len, parts)) < len(FEW)
+
+
+def test_the_garbage_collector_has_nothing_to_look_through(clock: FakeClock) -> None:
+    """However much is cached, only what was lately used is there as objects."""
+    cache = make(clock, max_entries=2 * SHARD_ENTRIES)
+    gc.collect()
+    before = len(gc.get_objects())
+    for key in FEW:
+        cache.put(key, Facts(True, "app", key.hex(), exp=clock.wall() + 100), validated=0.0)
+    assert len(gc.get_objects()) - before < 100
+    for key in FEW:
+        cache.entry(key)
+        assert len(cache._at_hand) <= ENTRIES_AT_HAND

@@ -1,5 +1,7 @@
 """FactsCache under random operations: no facts come out past their max age or their end."""
 
+from unittest.mock import patch
+
 from clocks import FakeClock
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -16,13 +18,16 @@ class Ages(RuleBasedStateMachine):
 
     tokens = keys(4)
     seconds = st.floats(0, 40)
+    shard_entries = 4096
+    entries_at_hand = 4096
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = FakeClock()
-        self.cache = FactsCache(
-            max_age_seconds=20.0, max_entries=3, stale_seconds=5.0, clock=self.clock
-        )
+        with patch("gateway.cache.SHARD_ENTRIES", self.shard_entries):
+            self.cache = FactsCache(
+                max_age_seconds=20.0, max_entries=3, stale_seconds=5.0, clock=self.clock
+            )
         # By token: the facts put last, when their lookup began, their end (both monotonic).
         self.put_last: dict[TokenKey, tuple[Facts, float, float]] = {}
 
@@ -52,6 +57,11 @@ class Ages(RuleBasedStateMachine):
         self.cache.remove(key)
         self.put_last.pop(key, None)
 
+    @rule()
+    def flush(self) -> None:
+        self.cache.flush()
+        self.put_last.clear()
+
     @rule(most=st.integers(0, 3))
     def sweep(self, most: int) -> None:
         assert self.cache.sweep(most) <= most
@@ -63,17 +73,27 @@ class Ages(RuleBasedStateMachine):
             (self.cache.fresh, min(max_age, 20.0)),
             (self.cache.stale, min(max_age, 20.0) + 5.0),
         ):
-            found = find(key, max_age)
+            with patch("gateway.cache.ENTRIES_AT_HAND", self.entries_at_hand):
+                found = find(key, max_age)
             if found is not None:
                 learned, began, ends = self.put_last[key]
-                assert learned is found
+                assert learned == found
                 assert now - began <= bound + 1e-9
                 assert now <= ends + 1e-6
 
     @invariant()
     def stays_small(self) -> None:
-        assert len(self.cache) <= 3
+        assert len(self.cache.keys()) == len(self.cache) <= 3
 
 
+class ShardedAges(Ages):
+    """The same with a shard for nearly each token, and hardly any entry at hand."""
+
+    shard_entries = 1
+    entries_at_hand = 1
+
+
+TestShardedAges = ShardedAges.TestCase
+TestShardedAges.__doc__ = "Nor do they where tokens are spread over many shards."
 TestAges = Ages.TestCase
 TestAges.__doc__ = "Random operations never bring out facts past their max age or their exp."

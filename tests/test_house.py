@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 ONLY_STORE = ("store.py", "tracking.py", "notices.py", "keymanager/", "demo/stack.py")
 """Who may import redis: the store, its feed, notices, the key manager, and the demo's memory."""
 PURE = (
-    *("bearer", "bound", "cache", "errors", "headers", "request_head", "revocations", "routes"),
-    "tokens",
+    *("bearer", "bound", "cache", "entries", "errors", "headers", "request_head"),
+    *("revocations", "routes", "tokens"),
 )
 TESTED_BY = {
     # What only composes others is tested as a whole.

@@ -4,7 +4,7 @@ import pytest
 from clocks import FakeClock
 from scripted import CountingMetrics, keys
 
-from gateway.cache import Entry
+from gateway.entries import Entry
 from gateway.revocations import RevokedTokens
 from gateway.tokens import Facts, TokenKey
 

@@ -5,7 +5,7 @@ from clocks import FakeClock
 
 from gateway.admin.state import describe_token
 from gateway.admin.view import GatewayView
-from gateway.cache import Entry
+from gateway.entries import Entry
 from gateway.metrics import Metrics
 from gateway.revocations import RevokedTokens
 from gateway.settings import Revocation, Settings, Store

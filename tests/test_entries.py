@@ -1,0 +1,60 @@
+"""Entries as bytes: whatever was packed comes out again."""
+
+import gc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.entries import Entry, pack, times, unpack
+from gateway.tokens import INACTIVE, Facts
+
+TEXT = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+SECONDS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        INACTIVE,
+        Facts(True),
+        Facts(True, ""),
+        Facts(True, None, ""),
+        Facts(True, "app", "a-user", frozenset({"read", "write"}), 1_700_000_000.5),
+        Facts(True, '["it\'s", \\]', "\0\n€😀", frozenset({"a\u00a0b", '"', "\0"}), 0.0),
+        Facts(True, "c" * 70_000, "s" * 70_000, frozenset({"s" * 70_000}), -1.0),
+    ],
+)
+def test_facts_come_out_as_they_were(facts: Facts) -> None:
+    """Absent is not empty, and no character has a meaning."""
+    entry = Entry(facts, 1.5, float("inf"), 7)
+    assert unpack(pack(entry)) == entry
+
+
+@given(
+    facts=st.builds(
+        Facts,
+        active=st.booleans(),
+        client_id=TEXT,
+        sub=TEXT,
+        scopes=st.frozensets(st.text(st.characters(exclude_categories=["Cs"]), min_size=1)).map(
+            lambda scopes: frozenset(scope for scope in scopes if " " not in scope)
+        ),
+        exp=st.none() | SECONDS,
+    ),
+    validated=st.floats(allow_nan=False),
+    expires=st.floats(allow_nan=False),
+    number=st.integers(0, 2**64 - 1),
+)
+def test_entries_come_out_as_they_were(
+    facts: Facts, validated: float, expires: float, number: int
+) -> None:
+    """So do all times, infinite ones too, which can be read without the rest."""
+    packed = pack(Entry(facts, validated, expires, number))
+    assert unpack(packed) == Entry(facts, validated, expires, number)
+    assert times(packed) == (validated, expires, number)
+
+
+def test_the_collector_never_meets_them() -> None:
+    """What is packed is no container."""
+    assert not gc.is_tracked(pack(Entry(Facts(True, "app", "a-user"), 1.0, 2.0)))
