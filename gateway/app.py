@@ -37,7 +37,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 _GOODBYE_SECONDS = 0.5
 _SWEEP_INTERVAL_SECONDS = 0.1
-SWEEP_ENTRIES = 1000
+SWEEP_ENTRIES = 500
 """Entries that a sweep of each cache removes, at most: about a millisecond of work."""
 
 

@@ -7,7 +7,7 @@ find out whether it was necessary.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import islice
 
 import structlog
@@ -59,6 +59,7 @@ class RevocationFeed:
         self._complete_as_of = clock.monotonic()
         self._was_down_since: float | None = None
         self._pending: dict[TokenKey, None] = {}
+        self._unchecked: Iterator[list[TokenKey]] = iter(())
         self._work = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._cap_age()
@@ -102,7 +103,7 @@ class RevocationFeed:
         if self._validator.evicts:
             self._validator.flush()
         else:
-            self._note(self._validator.held())
+            self._check_all()
         self.is_up = True
         self._complete_as_of = self._clock.monotonic()
         self._was_down_since = None
@@ -130,7 +131,7 @@ class RevocationFeed:
         if self._validator.evicts:
             self._validator.flush()
         else:
-            self.invalidated(self._validator.held())
+            self._check_all()
 
     def complete(self, as_of: float) -> None:
         """All that changed before ``as_of`` (monotonic seconds) has been told."""
@@ -147,16 +148,27 @@ class RevocationFeed:
             self._pending |= dict.fromkeys(keys)
             self._work.set()
 
+    def _check_all(self) -> None:
+        # To take up a million tokens at once would stop the event loop for seconds.
+        self._unchecked = self._validator.held_parts()
+        self._work.set()
+
     async def _check(self) -> None:
         """Compare what has changed with the store, a batch at a time."""
         while True:
             heed_cancellation()
             await self._work.wait()
+            if not self._pending:
+                part = next(self._unchecked, None)
+                if part is None:
+                    self._work.clear()
+                else:
+                    self.invalidated(part)
+                    await asyncio.sleep(0)
+                continue
             batch = list(islice(self._pending, self._max_batch))
             for key in batch:
                 del self._pending[key]
-            if not self._pending:
-                self._work.clear()
             try:
                 await self._compare(batch)
             except StoreUnavailable:

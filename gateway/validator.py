@@ -1,5 +1,6 @@
 """What the gateway knows of a token: from the cache, from a lookup under way, from the store."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from gateway.cache import FactsCache
@@ -156,6 +157,10 @@ class Validator:
         """Return the tokens that facts are cached of, lapsed ones among them."""
         return self._cache.keys()
 
+    def held_parts(self) -> Iterator[list[TokenKey]]:
+        """Yield the same a thousand at a time, as they are when they are asked for."""
+        return self._cache.parts()
+
     def invalidate(self, key: TokenKey) -> bool:
         """What the store has of a token has changed; return whether that may be a revocation.
 
@@ -227,9 +232,10 @@ class Validator:
         """Keep nothing of any lookup under way."""
         self._lookups.detach_all()
 
-    def cached_keys(self) -> list[TokenKey]:
-        """Return the tokens of which anything is cached, good and bad, however old."""
-        return self._cache.keys() + self._negative_cache.keys()
+    def cached_parts(self) -> Iterator[list[TokenKey]]:
+        """Yield the tokens of which anything is cached, good and bad, however old, in parts."""
+        yield from self._cache.parts()
+        yield from self._negative_cache.parts()
 
     def evict(self, key: TokenKey) -> bool:
         """Drop all that is known of a token because an operator says so; tell if anything was."""

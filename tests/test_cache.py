@@ -11,6 +11,7 @@ from scripted import keys
 
 from gateway.cache import (
     ENTRIES_AT_HAND,
+    MOST_IN_PART,
     SHARD_ENTRIES,
     SHARDS_AT_SWEEP,
     SWEEP_AT_INSERT,
@@ -337,12 +338,12 @@ def test_sweeps_get_everywhere(clock: FakeClock) -> None:
 
 
 def test_all_keys_come_in_parts(clock: FakeClock) -> None:
-    """Each token once, none of the parts holding them all."""
+    """Each token once, and no part is large."""
     cache = make(clock, max_entries=2 * SHARD_ENTRIES)
     put(cache, clock, *FEW)
     parts = list(cache.parts())
     assert sorted(FEW) == sorted(cache.keys()) == sorted(key for part in parts for key in part)
-    assert max(map(len, parts)) < len(FEW)
+    assert max(map(len, parts)) <= MOST_IN_PART
 
 
 def test_the_garbage_collector_has_nothing_to_look_through(clock: FakeClock) -> None:
