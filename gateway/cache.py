@@ -11,7 +11,6 @@ Long, because what one call may do is bounded in each of them.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 from cachetools import Cache
 
@@ -126,12 +125,12 @@ class FactsCache:
             entry = self._unpacked(key)
             if entry is None:
                 return None
-        # Comparisons, because min() of three costs as much as all else here.
-        max_age_seconds = min(max_age_seconds, self.max_age_seconds)
-        max_age_seconds = min(max_age_seconds, self.cap_seconds)
         now = self._monotonic()
-        if (
-            now < entry.validated + max_age_seconds + more_seconds
+        age = now - entry.validated - more_seconds
+        if (  # rather than with the least of the three, which costs as much as all else here
+            age < max_age_seconds
+            and age < self.max_age_seconds
+            and age < self.cap_seconds
             and now < entry.expires
             and entry.number > self._flushed
         ):
@@ -228,16 +227,19 @@ class FactsCache:
     def _sweep(self, shard: _Shard, most: int) -> int:
         now = self._monotonic()
         kept_seconds = self.max_age_seconds + self.stale_seconds
-        removed = 0
-        for key in list(islice(shard, most)):
+        lapsed: list[TokenKey] = []
+        for key in shard:
+            if len(lapsed) == most:
+                break
             validated, expires, number = times(shard[key] or b"")
             if number <= self._flushed:
                 self._pushed_out["flushed"] += 1
             elif now < validated + kept_seconds and now < expires:
                 break
+            lapsed.append(key)
+        for key in lapsed:
             self._drop(shard, key)
-            removed += 1
-        return removed
+        return len(lapsed)
 
     def _make_room(self, shard: _Shard) -> None:
         # The new token's own shard, which so keeps its size; it may have nothing to give.

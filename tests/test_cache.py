@@ -352,8 +352,11 @@ def test_the_garbage_collector_has_nothing_to_look_through(clock: FakeClock) -> 
     gc.collect()
     before = len(gc.get_objects())
     for key in FEW:
-        cache.put(key, Facts(True, "app", key.hex(), exp=clock.wall() + 100), validated=0.0)
+        cache.put(
+            key, Facts(True, "app", key.hex(), exp=clock.wall() + 100), validated=clock.monotonic()
+        )
     assert len(gc.get_objects()) - before < 100
+    assert len(cache) == len(FEW)
     for key in FEW:
         cache.entry(key)
-        assert len(cache._at_hand) <= ENTRIES_AT_HAND
+        assert 0 < len(cache._at_hand) <= ENTRIES_AT_HAND

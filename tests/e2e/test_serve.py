@@ -1,6 +1,7 @@
 """``gateway serve`` as a process: its signals, its exit codes, what it leaves in its log."""
 
 import asyncio
+import gc
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from processes import GATEWAY, serving
 from pytest_aiohttp.plugin import AiohttpServer
 from redis_server import free_port
 
+from gateway.process import spare_the_collector
 from gateway.tokens import token_key
 
 Configure = Callable[..., Path]
@@ -246,3 +248,13 @@ def test_it_starts_quickly() -> None:
     assert not {"oauthlib", "fakeredis", "rich", "cryptography"} & {
         line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()
     }
+
+
+def test_the_collector_leaves_alone_what_was_there() -> None:
+    """It looks through what came after the start, and through nothing from before."""
+    try:
+        spare_the_collector()
+        looked_through = len(gc.get_objects())
+        assert gc.get_freeze_count() > 10 * looked_through
+    finally:
+        gc.unfreeze()
