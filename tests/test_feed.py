@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import patch
 
 import fakeredis
 import pytest
@@ -259,6 +260,21 @@ async def test_an_emptied_store(make: Make, evicts: bool) -> None:
     await turns()
     assert bench.validator.cached(A, LOOSE) == (None if evicts else FACTS)
     assert len(bench.revoked) == (0 if evicts else 1)
+
+
+async def test_all_that_is_held_is_taken_up_little_by_little(make: Make) -> None:
+    """In lapse mode: a million tokens at once would hold up every request."""
+    bench = make(evicts=False)
+    many = keys(20)
+    bench.store.documents |= dict.fromkeys(many, ACTIVE)
+    await asyncio.gather(*(bench.validator.validate(key, LOOSE) for key in many))
+    before = bench.commands
+    bench.store.documents.clear()
+    with patch("gateway.cache.MOST_IN_PART", 8):
+        bench.feed.invalidated_all()
+        await turns(20)
+    assert [len(command) for command in bench.store.commands[before:]] == [8, 8, 4]
+    assert len(bench.revoked) == 20
 
 
 async def test_a_store_that_fails_is_asked_again(make: Make) -> None:
