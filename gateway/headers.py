@@ -223,6 +223,14 @@ def identity_headers(facts: Facts, prefix: bytes) -> Fields:
     return fields
 
 
+@lru_cache(maxsize=1024)
+def rendered_identity(
+    client_id: str | None, sub: str | None, scopes: frozenset[str], prefix: bytes
+) -> bytes:
+    """Return ``identity_headers`` as they stand in a message."""
+    return render(identity_headers(Facts(True, client_id, sub, scopes), prefix))
+
+
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 _PLAIN = re.compile(f"[{re.escape(_VISIBLE)}]*")
 

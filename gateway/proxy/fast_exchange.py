@@ -11,7 +11,7 @@ import structlog
 from gateway.bearer import authorize
 from gateway.errors import GatewayError, StoreUnavailable, UpstreamTimeout
 from gateway.exchange import error_parts, reason_phrase
-from gateway.headers import identity_headers, render
+from gateway.headers import render, rendered_identity
 from gateway.lookups import Lookup
 from gateway.proxy.answers import AnswerHead
 from gateway.proxy.revalidation import Revalidation
@@ -28,6 +28,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 # RFC 9110 §9.2.2; those of them that a gateway forwards.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+_REQUEST_ID = b"X-Request-ID: "
+_CLOSE = b"Connection: close\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -150,30 +152,28 @@ class FastExchange:
     def proceed(self, facts: Facts | None) -> None:
         """Forward the request; ``facts`` are those of its token, if its route asks for one."""
         lane, section, target = self._lane, self._section, self._target
+        identity = b""
         if facts is None:
             before, after = section.to_upstream_public
-            identity = b""
         else:
             before, after = section.to_upstream
-            identity = render(identity_headers(facts, lane.identity_prefix))
+            identity = rendered_identity(
+                facts.client_id, facts.sub, facts.scopes, lane.identity_prefix
+            )
+        parts = [target.start, before, _REQUEST_ID, self.request_id, b"\r\n", identity]
         if after is not None and self._authorization is not None:
-            before = before + self._authorization + after
-        self._request = b"%b%bX-Request-ID: %b\r\n%b%b\r\n%b" % (
-            target.start,
-            before,
-            self.request_id,
-            identity,
-            section.announced(target.method),
-            self._body,
-        )
+            parts[2:2] = [self._authorization, after]
+        if section.length_missing:
+            parts.append(section.announced(target.method))
+        parts.append(b"\r\n")
+        if self._body:
+            parts.append(self._body)
+        self._request = b"".join(parts)
         if lane.revalidate_seconds and self.key is not None:
             self._revalidate(self.key)
-        self._await_connection(fresh=False)
-
-    def _await_connection(self, *, fresh: bool) -> None:
         self._waiting = True
-        self.ticks_left = self._lane.connect_ticks
-        self._target.pool.submit(self, fresh=fresh)
+        self.ticks_left = lane.connect_ticks
+        target.pool.submit(self)
 
     def send_on(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Write the request."""
@@ -210,7 +210,9 @@ class FastExchange:
         ):
             self._retried = True
             self._lane.metrics.upstream_retried(self.route.name)
-            self._await_connection(fresh=True)
+            self._waiting = True
+            self.ticks_left = self._lane.connect_ticks
+            self._target.pool.submit(self, fresh=True)
             return
         self.refuse(error)
 
@@ -245,17 +247,16 @@ class FastExchange:
 
     def _send_head(self, head: AnswerHead, content: bytes) -> None:
         self.status = head.status
-        self._closes = self._section.closes or self._lane.draining
-        self._write(
-            b"%bX-Request-ID: %b\r\n%b%b\r\n%b"
-            % (
-                head.start if head.dated else head.start + self._lane.date_field(),
-                self.request_id,
-                head.framed,
-                b"Connection: close\r\n" if self._closes else b"",
-                content,
-            )
-        )
+        lane = self._lane
+        parts = [head.start, _REQUEST_ID, self.request_id, b"\r\n", head.framed]
+        if not head.dated:
+            parts.insert(1, lane.date_field())
+        if self._section.closes or lane.draining:
+            self._closes = True
+            parts.append(_CLOSE)
+        parts.append(b"\r\n")
+        parts.append(content)
+        self._write(b"".join(parts))
 
     def _write(self, data: bytes) -> None:
         transport = self.client.transport
@@ -278,7 +279,7 @@ class FastExchange:
                 render(fields),
                 self._lane.date_field(),
                 len(body),
-                b"Connection: close\r\n" if self._closes else b"",
+                _CLOSE if self._closes else b"",
                 b"" if self.bodiless else body,
             )
         )
@@ -372,9 +373,12 @@ class FastExchange:
             return
         self.ended = True
         self.ticks_left = 0
-        self._settle_lookup()
-        self._leave_upstream()
+        if self._lookup is not None:
+            self._settle_lookup()
+        if self._waiting or self.upstream is not None:
+            self._leave_upstream()
         if self._revalidation is not None:
             self._revalidation.stop()
-        self._lane.ended(self, outcome)
-        self.client.fast_ended(closes=self._closes or self._lane.draining)
+        lane = self._lane
+        lane.ended(self, outcome)
+        self.client.fast_ended(closes=self._closes or lane.draining)

@@ -142,38 +142,38 @@ class UpstreamConnection(asyncio.Protocol):
                 self._take_content(exchange, data)
             elif self._parser is not None:
                 self._parse(exchange, data)
-            else:
-                self._begin(exchange, data)
+            elif not self._take_whole(exchange, data):
+                self._last_bytes = b""
+                self._parser = open_parser(self._loop, with_body=not exchange.bodiless)
+                self._parse(exchange, data)
         except Exception:
             log.exception("internal error")
             if self.exchange is exchange:
                 self.abandon()
             exchange.fault()
 
-    def _begin(self, exchange: UpstreamExchange, data: bytes) -> None:
+    def _take_whole(self, exchange: UpstreamExchange, data: bytes) -> bool:
+        """Take the beginning of an answer if all of its header section is here, and simple."""
         self.heard = True
         end = data.find(b"\r\n\r\n")
-        head = self._known.find(data[:end]) if end > 0 else None
-        if head is None or not self._take_head(exchange, head, data, end + 4):
-            self._last_bytes = b""
-            self._parser = open_parser(self._loop, with_body=not exchange.bodiless)
-            self._parse(exchange, data)
-
-    def _take_head(
-        self, exchange: UpstreamExchange, head: AnswerHead, data: bytes, end: int
-    ) -> bool:
+        if end <= 0:
+            return False
+        head = self._known.find(data[:end])
+        if head is None:
+            return False
+        end += 4
         length = 0 if head.bodiless or exchange.bodiless else head.content_length or 0
-        left = length - (len(data) - end)
+        left = length + end - len(data)
         if left < 0:
             return False  # more than was asked for
         self.closes = head.closes
-        content = data[end:]
-        if left > 0:
+        if left:
             self._remaining = left
-            exchange.answer_begins(head, content)
+            exchange.answer_begins(head, data[end:])
         else:
-            self._release()
-            exchange.answer_whole(head, content)
+            self.exchange = None
+            self._pool.take_back(self)
+            exchange.answer_whole(head, data[end:])
         return True
 
     def _take_content(self, exchange: UpstreamExchange, data: bytes) -> None:
@@ -277,7 +277,10 @@ class UpstreamPool:
         if fresh:
             self.waiting.appendleft(exchange)
         elif self.idle:
-            self.idle.pop().serve(exchange, reused=True)
+            connection = self.idle.pop()
+            connection.exchange = exchange
+            connection.heard = False
+            exchange.send_on(connection, reused=True)
             return
         else:
             self.waiting.append(exchange)
@@ -296,19 +299,22 @@ class UpstreamPool:
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """A connection's answer is whole: the next exchange has it, or it is kept for one."""
-        if connection.transport is None:
+        pools, transport = self._pools, connection.transport
+        if transport is None:
             return
-        if connection.closes or connection.transport.is_closing() or self._retires(connection):
-            self._pools.left(connection)
-            connection.transport.close()
+        if (
+            connection.closes
+            or pools.closed
+            # A name may have another address by now, which only a new connection finds.
+            or (not self._numeric and pools.ticks - connection.opened >= pools.renewal_ticks)
+            or transport.is_closing()
+        ):
+            pools.left(connection)
+            transport.close()
+        elif self.waiting:
+            connection.serve(self.waiting.popleft(), reused=True)
         else:
-            self._employ(connection, reused=True)
-
-    def _employ(self, connection: UpstreamConnection, *, reused: bool) -> None:
-        if self.waiting:
-            connection.serve(self.waiting.popleft(), reused=reused)
-        else:
-            connection.idle_since = self._pools.ticks
+            connection.idle_since = pools.ticks
             self.idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
@@ -336,12 +342,6 @@ class UpstreamPool:
         for connection in list(self.idle):
             self.discard(connection)
 
-    def _retires(self, connection: UpstreamConnection) -> bool:
-        # A name may have another address by now, which only a new connection finds.
-        return self._pools.closed or (
-            not self._numeric and self._pools.ticks - connection.opened >= self._pools.renewal_ticks
-        )
-
     async def _connect(self) -> None:
         error: GatewayError | None = None
         connection = None
@@ -361,8 +361,13 @@ class UpstreamPool:
         finally:
             self._connecting.discard(asyncio.current_task())
         if connection is not None:
-            connection.opened = self._pools.ticks
-            self._employ(connection, reused=False)
+            connection.opened = connection.idle_since = self._pools.ticks
+            if self._pools.closed:
+                self.discard(connection)
+            elif self.waiting:
+                connection.serve(self.waiting.popleft(), reused=False)
+            else:
+                self.idle.append(connection)
         else:
             failed = self.waiting.popleft() if self.waiting else None
             self._pools.release()
