@@ -148,11 +148,14 @@ async def stalled(client: Client, gateway: Gateway) -> tuple[int, int]:
     (connection,) = gateway._server.connections
     assert isinstance(connection, GatewayConnection)
     assert connection.transport is not None
+    written = 0
     sizes: list[tuple[int, int]] = []
     while len(sizes) < 2000 or sizes[-1] != sizes[-1000]:
         await asyncio.sleep(0)
         if connection._fast is not None:
             written = connection._fast.bytes_sent
+        elif connection._current_request is not None:
+            written = connection._current_request.writer.output_size
         sizes.append((written, connection.transport.get_write_buffer_size()))
     return sizes[-1]
 
