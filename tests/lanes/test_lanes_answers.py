@@ -65,13 +65,23 @@ def test_each_oddity_alone(pairs: Pairs, respect: str) -> None:
 
 @pytest.mark.parametrize("content", range(len(WHOLE)))
 def test_every_split_and_every_end(pairs: Pairs, content: int) -> None:
-    """An answer may come in two pieces or break off, after whichever byte."""
+    """An answer may come in two pieces, or break off, after whichever byte, on a new connection."""
     part = GOOD | {"content": WHOLE[content]}
     data = build(part, header_lines(part))
     for cut in range(len(data) + 1):
         _compare(pairs, plain(data[:cut], data[cut:]))
-        for then in ("keep", "close", "reset"):
-            _compare(pairs, plain(data[:cut], then=then))
+        _compare(pairs, plain(data[:cut]))
+        _compare(pairs, plain(data[:cut], then="close"))
+        _compare(pairs, plain(data[:cut], then="reset"))
+
+
+@pytest.mark.parametrize("asked", ["GET", "POST"])
+def test_every_end_on_a_used_connection(pairs: Pairs, asked: str) -> None:
+    """What may be asked again is, in the same cases, when a connection ends that was idle."""
+    data = build(GOOD, header_lines(GOOD))
+    for cut in range(len(data) + 1):
+        _compare(pairs, plain(data[:cut], asked=asked, then="close", connected=True))
+        _compare(pairs, plain(data[:cut], asked=asked, then="reset", connected=True))
 
 
 def _compare(pairs: Pairs, answer: Answer) -> None:
