@@ -1,4 +1,7 @@
-"""What each of two gateways did, as plain values, and what is not the same in both."""
+"""What each of two gateways did, as plain values, and what is not the same in both.
+
+A backend's own dates are of another century than the gateways', whose are left aside.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,6 +14,7 @@ from lanes.pair import Lane, Pair
 
 CUT_OFF = "cut off"
 _MADE_UP = re.compile(rb"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+_DATE = re.compile(rb"(?<=\nDate: )[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} 20[0-9]{2} [0-9:]{8} GMT")
 _WEBSOCKET_KEY = re.compile(rb"(?i)(?<=sec-websocket-key: )[^\r]*")
 
 
@@ -46,7 +50,7 @@ class Account:
         return [self._message(message) for message in self._lane.backend.requests]
 
     def log(self) -> list[dict[str, Any]]:
-        """Return what was logged, without what differs from one request to the next."""
+        """Return what was logged, but for durations, and what a library calls its errors."""
         return [
             {
                 name: self._without_chance(value.encode()) if isinstance(value, str) else value
@@ -62,7 +66,7 @@ class Account:
         return [head, body, message.trailer, "whole" if message.whole else CUT_OFF]
 
     def _without_chance(self, data: bytes) -> bytes:
-        data = _WEBSOCKET_KEY.sub(b"<key>", data)
+        data = _DATE.sub(b"<date>", _WEBSOCKET_KEY.sub(b"<key>", data))
         return _MADE_UP.sub(self._numbered, data)
 
     def _numbered(self, found: re.Match[bytes]) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
@@ -215,10 +215,15 @@ def header_lines(part: dict[str, Any]) -> list[bytes]:
     return [*part["fields"], *part["malformed"], *part["content"][0]]
 
 
-def plain(*pieces: bytes, asked: str = "GET", then: Any = "keep", apart: bool = True) -> Answer:
-    """Return an answer in these pieces, to be given once on a new connection."""
-    reply = Reply([piece for piece in pieces if piece], then, apart)
-    return Answer(asked, reply, early=False, again=False, connected=False)
+def plain(
+    *pieces: bytes,
+    asked: str = "GET",
+    then: Literal["keep", "close", "reset"] = "keep",
+    connected: bool = False,
+) -> Answer:
+    """Return an answer in these pieces, each by itself, to be given once."""
+    reply = Reply([piece for piece in pieces if piece], then, apart=True)
+    return Answer(asked, reply, early=False, again=False, connected=connected)
 
 
 def fitting(part: dict[str, Any], asked: str) -> dict[str, Any]:

@@ -317,6 +317,11 @@ ODDITIES: dict[str, Sequence[Any]] = {
 """What each part may be instead."""
 
 
+def distinct(values: Sequence[Any]) -> list[Any]:
+    """Return each value once; those to be met often stand there several times."""
+    return [value for place, value in enumerate(values) if value not in values[:place]]
+
+
 def build(part: dict[str, Any], lines: Sequence[bytes]) -> Ask:
     """Return the request of these parts, with these lines for its header section."""
     line = b" ".join([part["method"].encode(), part["target"], part["version"]])

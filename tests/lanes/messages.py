@@ -19,7 +19,7 @@ class Message:
     @property
     def status(self) -> int:
         """The status code, if this is an answer."""
-        return int(self.head.split(b" ", 2)[1])
+        return _status(self.head)
 
     def value(self, name: bytes) -> bytes | None:
         """Return the value of the first field of this name (in lower case), if there is one."""
@@ -62,8 +62,12 @@ def take_message(
     return Message(head, rest[:count], whole=len(rest) >= count), rest[count:]
 
 
+def _status(head: bytes) -> int:
+    return int(head.split(None, 2)[1])
+
+
 def _is_bodiless(head: bytes, *, to_head: bool) -> bool:
-    status = int(head.split(b" ", 2)[1])
+    status = _status(head)
     return to_head or status < 200 or status in {204, 304}
 
 

@@ -7,7 +7,6 @@ backend of its own. What either of them did is taken down as plain values, to be
 import asyncio
 import contextvars
 import socket
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -45,8 +44,8 @@ REVOKED = "revoked"
 """Good once, then revoked: where it is cached it is accepted still."""
 
 _COUNTED = (
-    *("gateway_requests_total", "gateway_cache_requests_total", "gateway_stale_accepts_total"),
-    *("gateway_upstream_failures_total", "gateway_upstream_retries_total"),
+    *("gateway_requests", "gateway_cache_requests", "gateway_stale_accepts"),
+    *("gateway_upstream_failures", "gateway_upstream_retries"),
     *("gateway_requests_in_progress", "gateway_connections"),
 )
 _LANE: contextvars.ContextVar["Lane"] = contextvars.ContextVar("lane")
@@ -82,7 +81,7 @@ class Lane:
         self.context.run(_LANE.set, self)
         self.store = Documents()
         self.client: Client
-        self._counted: Counter[tuple[str, ...]] = Counter()
+        self._counted: dict[tuple[str, ...], int] = {}
         self.run(self._start(settings, clock))
 
     async def _start(self, settings: Settings, clock: FakeClock) -> None:
@@ -93,6 +92,12 @@ class Lane:
         await self.gateway.start()
         assert self.gateway._sweeper is not None
         self.gateway._sweeper.cancel()  # wakes ten times a second, and time flies here
+        self._counters = [
+            collector
+            for collector in self.gateway.metrics._registry._collector_to_names
+            if any(family.name in _COUNTED for family in collector.collect())
+        ]
+        assert len(self._counters) == len(_COUNTED)
 
     def run(self, coroutine: Any) -> None:
         """Run a coroutine of this gateway."""
@@ -120,14 +125,15 @@ class Lane:
                 del self.store.documents[key]
                 validator.revoke(key)
 
-    def counts(self) -> Counter[tuple[str, ...]]:
+    def counts(self) -> dict[tuple[str, ...], int]:
         """Return all that is counted, by the metric and its labels."""
-        registry = self.gateway.metrics._registry
-        counted: Counter[tuple[str, ...]] = Counter()
-        for family in registry.restricted_registry(_COUNTED).collect():
-            for sample in family.samples:
-                counted[sample.name, *sample.labels.values()] = int(sample.value)
-        return counted
+        return {
+            (sample.name, *sample.labels.values()): int(sample.value)
+            for collector in self._counters
+            for family in collector.collect()
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
 
     def count_from_here(self) -> None:
         """Forget what happened so far."""
@@ -137,11 +143,10 @@ class Lane:
 
     def counted(self) -> dict[tuple[str, ...], int]:
         """Return what has been counted since, where there is anything."""
-        now = self.counts()
         return {
-            name: now[name] - self._counted[name]
-            for name in sorted(now)
-            if now[name] != self._counted[name]
+            name: count - self._counted.get(name, 0)
+            for name, count in sorted(self.counts().items())
+            if count != self._counted.get(name, 0)
         }
 
 
@@ -243,19 +248,23 @@ class Pairs:
 
     @contextmanager
     def talking(self, name: str, setting: Setting) -> Iterator[Pair]:
-        """Hold a conversation with a pair; after one that failed there will be another pair."""
+        """Hold a conversation with a pair; one that is left in disorder is replaced."""
         if name not in self._made:
             self._made[name] = Pair(self.loop, self.clock, self._worlds[name])
         pair = self._made[name]
+        in_order = False
         try:
             pair.begin(setting)
-            yield pair
-            pair.leave()
-        except BaseException:
-            del self._made[name]
-            self.loop.faults.clear()
-            self._stop(pair)
-            raise
+            try:
+                yield pair
+            finally:
+                pair.leave()
+                in_order = True
+        finally:
+            if not in_order:
+                del self._made[name]
+                self.loop.faults.clear()
+                self._stop(pair)
 
     def close(self) -> None:
         """Stop all gateways."""

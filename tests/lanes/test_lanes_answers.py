@@ -19,9 +19,9 @@ from lanes.answering import (
     header_lines,
     plain,
 )
-from lanes.asking import WORLDS
+from lanes.asking import WORLDS, distinct
 from lanes.far_ends import Reply, good_answer
-from lanes.messages import Message
+from lanes.messages import Message, take_message
 from lanes.pair import Lane, Pair, Pairs, Setting, pairs_of_gateways
 
 WHOLE = [
@@ -56,7 +56,7 @@ def test_both_lanes_make_the_same_of_an_answer(pairs: Pairs, answer: Answer) -> 
 def test_each_oddity_alone(pairs: Pairs, respect: str) -> None:
     """What an answer may be in one respect makes no difference, whatever was asked."""
     for asked in ("GET", "HEAD", "POST", "GET on HTTP/1.0, kept alive"):
-        for oddity in ODDITIES[respect]:
+        for oddity in distinct(ODDITIES[respect]):
             part = GOOD | {respect: oddity}
             said = [build(fit, header_lines(fit)) for fit in (fitting(part, asked), part)]
             for data in dict.fromkeys(said):
@@ -65,13 +65,23 @@ def test_each_oddity_alone(pairs: Pairs, respect: str) -> None:
 
 @pytest.mark.parametrize("content", range(len(WHOLE)))
 def test_every_split_and_every_end(pairs: Pairs, content: int) -> None:
-    """An answer may come in two pieces or break off, after whichever byte."""
+    """An answer may come in two pieces, or break off, after whichever byte, on a new connection."""
     part = GOOD | {"content": WHOLE[content]}
     data = build(part, header_lines(part))
     for cut in range(len(data) + 1):
         _compare(pairs, plain(data[:cut], data[cut:]))
-        for then in ("keep", "close", "reset"):
-            _compare(pairs, plain(data[:cut], then=then))
+        _compare(pairs, plain(data[:cut]))
+        _compare(pairs, plain(data[:cut], then="close"))
+        _compare(pairs, plain(data[:cut], then="reset"))
+
+
+@pytest.mark.parametrize("asked", ["GET", "POST"])
+def test_every_end_on_a_used_connection(pairs: Pairs, asked: str) -> None:
+    """What may be asked again is, in the same cases, when a connection ends that was idle."""
+    data = build(GOOD, header_lines(GOOD))
+    for cut in range(len(data) + 1):
+        _compare(pairs, plain(data[:cut], asked=asked, then="close", connected=True))
+        _compare(pairs, plain(data[:cut], asked=asked, then="reset", connected=True))
 
 
 def _compare(pairs: Pairs, answer: Answer) -> None:
@@ -81,8 +91,9 @@ def _compare(pairs: Pairs, answer: Answer) -> None:
 
         def tell(lane: Lane) -> dict[str, Any]:
             account = Account(lane, heads)
-            return {
-                "answers": account.answers(),
+            answers = account.answers()
+            told: dict[str, Any] = {
+                "answers": answers,
                 "ends": ends[lane],
                 "requests": [
                     # What answers ahead of the content may close before all of it is sent.
@@ -92,8 +103,27 @@ def _compare(pairs: Pairs, answer: Answer) -> None:
                 "log": account.log(),
                 "counted": lane.counted(),
             }
+            if _says_too_much(answer):
+                # A good answer with something behind it is passed on, or is none: that hangs on
+                # what is parsed at a time. Either way it must not be seen in the next one.
+                assert answers[0][0][0].split(b" ")[1] == b"502" or answers[0][-1] == "whole"
+                told |= {"answers": answers[1:], "log": None, "counted": None}
+            return told
 
         compared(pair, tell, of=answer)
+
+
+def _says_too_much(answer: Answer) -> bool:
+    """Whether something follows the end of an answer."""
+    rest = b"".join(answer.reply.pieces)
+    try:
+        while rest:
+            message, rest = take_message(rest, answer=True, to_head=answer.asked.startswith("HEAD"))
+            if message.status >= 200:
+                return bool(rest)
+    except (ValueError, IndexError):
+        pass  # not an answer at all
+    return False
 
 
 def _hold(pair: Pair, answer: Answer) -> dict[Lane, list[str]]:

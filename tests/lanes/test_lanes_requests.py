@@ -8,7 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from lanes.account import Account, compared
-from lanes.asking import GOOD, ODDITIES, WORLDS, Talk, build, header_lines, talk_of, talks
+from lanes.asking import (
+    GOOD,
+    ODDITIES,
+    WORLDS,
+    Talk,
+    build,
+    distinct,
+    header_lines,
+    talk_of,
+    talks,
+)
 from lanes.pair import Lane, Pair, Pairs, pairs_of_gateways
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -39,7 +49,7 @@ def test_both_lanes_make_the_same_of_a_request(pairs: Pairs, talk: Talk) -> None
 def test_each_oddity_alone(pairs: Pairs, respect: str) -> None:
     """What a request may be in one respect makes no difference, by any settings, cached or not."""
     for world in WORLDS:
-        for oddity in ODDITIES[respect]:
+        for oddity in distinct(ODDITIES[respect]):
             part = GOOD | {respect: oddity}
             ask = build(part, header_lines(part))
             _compare(pairs, talk_of(ask, world))
