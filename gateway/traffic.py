@@ -97,8 +97,7 @@ class Traffic:
                 endpoint=self._oauth.endpoint,
                 metrics=metrics,
                 clock=clock,
-                begin=self.begin,
-                end=self.end,
+                idle=self._tell_if_idle,
                 log_access=self.pipeline.log_fast if settings.logging.access_log else None,
             )
         self._in_flight = 0
@@ -112,29 +111,27 @@ class Traffic:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        self.begin()
+        self._in_flight += 1
         try:
             return await self.pipeline.handle(request)
         finally:
-            self.end()
-
-    def begin(self) -> None:
-        """One more request is under way."""
-        self._in_flight += 1
-
-    def end(self) -> None:
-        """One less is."""
-        self._in_flight -= 1
-        if not self._in_flight and self._idle is not None:
-            self._idle.set_result(None)
-            self._idle = None
+            self._in_flight -= 1
+            self._tell_if_idle()
 
     async def idle(self) -> None:
         """Return when nothing is under way."""
-        if self._in_flight:
+        if not self._is_idle():
             if self._idle is None:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
+
+    def _is_idle(self) -> bool:
+        return not self._in_flight and (self.lane is None or not self.lane.in_flight)
+
+    def _tell_if_idle(self) -> None:
+        if self._idle is not None and self._is_idle():
+            self._idle.set_result(None)
+            self._idle = None
 
     async def close(self) -> None:
         """Finish what clients have left behind, and close the connections to upstreams."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import aiohttp
 from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
@@ -20,7 +20,7 @@ _AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class _UpstreamConnection(ResponseHandler):
-    """A connection to an upstream, that is careful in three things where aiohttp's own isn't."""
+    """A connection to an upstream, that is careful in four things where aiohttp's own isn't."""
 
     def is_connected(self) -> bool:
         """Whether the pool may give the connection out: not once something came unasked.
@@ -30,8 +30,25 @@ class _UpstreamConnection(ResponseHandler):
         """
         return super().is_connected() and not self.should_close
 
+    _heard = False
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin to wait for an answer."""
+        self._heard = False
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Note that there is something of an answer."""
+        self._heard = self._heard or bool(data)
+        super().data_received(data)
+
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        """Fail, and tell who reads the content, who would wait for ever after a broken chunk."""
+        """Fail, and tell who reads the content, who would wait for ever after a broken chunk.
+
+        A request is only sent again where nothing of an answer came: not after this error.
+        """
+        if self._heard and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+            exc = aiohttp.ClientConnectionError("the answer broke off")
         super().set_exception(exc, *cause)
         content = self._payload
         if content is not None and not content.is_eof() and content.exception() is None:

@@ -27,7 +27,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def wall(self) -> float:
         return self._test_clock.wall()
 
-    def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, *args: Any, **kwargs: Any
+    ) -> asyncio.TimerHandle:
         """Round up, to what floats add up exactly.
 
         Whoever finds a timer early by a rounding error would set it again, for ever.

@@ -1,12 +1,13 @@
 """The header sections of upstreams' answers: parsed once, however often they come.
 
 An upstream says the same of each answer of a kind, but for the second in ``Date``. What was
-learned of a header section is found again by its digest, so no answer is kept here.
+learned of a header section is kept by what it says; one that may say a secret, by a field's name,
+isn't kept.
 """
 
 import asyncio
+import re
 from dataclasses import dataclass
-from hashlib import sha256
 
 from aiohttp import HttpVersion10, HttpVersion11, http_parser
 from aiohttp.client_exceptions import ClientPayloadError
@@ -19,6 +20,7 @@ _HEADER_BYTES = 64 * 1024
 # More than any one read brings: content is taken out of the parser as it goes in.
 _NEVER_FULL = 1 << 30
 _MOST_HEADS = 1024
+_SECRET = re.compile(rb"auth|cookie|credential|key|pass|secret|session|token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class AnswerHead:
     content_length: int | None
     bodiless: bool
     closes: bool
+
+
+def names_secret(section: bytes, *, known: int = 0) -> bool:
+    """Whether more than ``known`` of a header section's fields may be secret, by their names."""
+    names = b" ".join([line.partition(b":")[0] for line in section.split(b"\r\n")]).lower()
+    return len(_SECRET.findall(names)) > known
 
 
 class NoFlowControl:
@@ -119,14 +127,14 @@ class AnswerHeads:
 
         ``section`` is all before the empty line. ``None`` is for all else, which takes a parser.
         """
-        digest = sha256(section).digest()
-        try:
-            return self._known[digest]
-        except KeyError:
-            pass
-        if len(self._known) >= _MOST_HEADS:
-            del self._known[next(iter(self._known))]
-        head = self._known[digest] = self._learn(section)
+        known = self._known
+        if section in known:
+            return known[section]
+        head = self._learn(section)
+        if not names_secret(section):
+            if len(known) >= _MOST_HEADS:
+                del known[next(iter(known))]
+            known[section] = head
         return head
 
     def _learn(self, section: bytes) -> AnswerHead | None:

@@ -16,12 +16,12 @@ from gateway.lookups import Lookup
 from gateway.proxy.answers import AnswerHead
 from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.upstream import UpstreamConnection
-from gateway.proxy.whole_request import Section
+from gateway.proxy.whole_request import WholeRequest
 from gateway.routes import Target
 from gateway.tokens import Facts, TokenKey
 
 if TYPE_CHECKING:
-    from gateway.proxy.fast import FastLane, FastRoute
+    from gateway.proxy.fast import FastLane
     from gateway.proxy.server import GatewayConnection
 
 log = structlog.stdlib.get_logger(__name__)
@@ -36,8 +36,8 @@ _LAST_CHUNK = b"0\r\n\r\n"
 class FastExchange:
     """A whole simple request under way.
 
-    ``proceed`` forwards it; where its route asks for a token (``key``) ``judge`` does with the
-    facts that are known, or ``look_up`` finds them first. It tells its client's connection when it
+    ``proceed`` forwards it; where its route asks for a token ``judge`` does with the facts
+    that are known, or ``look_up`` finds them first. It tells its client's connection when it
     has ended, and is told by it when the client is slow, ready again, or gone.
     """
 
@@ -50,7 +50,7 @@ class FastExchange:
     """Ticks until the patience with whoever is waited for ends; 0 while there is none needed."""
     _lookup: Lookup | None = None
     _revalidation: Revalidation | None = None
-    _request = b""
+    _to_upstream = b""
     _reused = False
     _retried = False
     _chunked = False
@@ -60,25 +60,15 @@ class FastExchange:
     ended = False
 
     def __init__(
-        self,
-        lane: "FastLane",
-        client: "GatewayConnection",
-        target: "FastRoute",
-        section: Section,
-        authorization: bytes | None,
-        body: bytes,
-        key: TokenKey | None,
+        self, lane: "FastLane", client: "GatewayConnection", request: WholeRequest
     ) -> None:
+        target = request.target
         self._lane = lane
         self.client = client
-        self._target = target
+        self._request = request
         self.route = target.route
-        self._section = section
-        self._authorization = authorization
-        self._body = body
-        self.key = key
-        self.request_id = section.request_id or lane.new_request_id()
         self.bodiless = target.method == "HEAD"
+        self.request_id = request.section.request_id or lane.new_request_id()
 
     @property
     def peer(self) -> str | None:
@@ -88,20 +78,21 @@ class FastExchange:
     @property
     def method(self) -> str:
         """The method of the request."""
-        return self._target.method
+        return self._request.target.method
 
     @property
     def target(self) -> Target:
         """The target of the request."""
-        return self._target.target
+        return self._request.target.target
 
     # The token.
 
     def look_up(self) -> None:
         """Have the store asked for the facts."""
-        assert self.key is not None
+        key = self._request.key
+        assert key is not None
         self.ticks_left = self._lane.lookup_ticks
-        lookup = self._lookup = self._lane.validator.look_up(self.key, self.route.max_age_seconds)
+        lookup = self._lookup = self._lane.validator.look_up(key, self.route.max_age_seconds)
         lookup.answer.add_done_callback(self._looked_up)
 
     def _looked_up(self, answer: "asyncio.Future[Facts]") -> None:
@@ -125,8 +116,9 @@ class FastExchange:
             self.ticks_left = 0
 
     def _judge_without_store(self, error: BaseException) -> None:
-        assert self.key is not None
-        facts = self._lane.validator.stale(self.key, self.route.max_age_seconds)
+        key = self._request.key
+        assert key is not None
+        facts = self._lane.validator.stale(key, self.route.max_age_seconds)
         if facts is not None:
             self.judge(facts)
         elif isinstance(error, GatewayError):
@@ -137,43 +129,43 @@ class FastExchange:
 
     def judge(self, facts: Facts) -> None:
         """Forward the request if the facts of its token let it pass."""
-        assert self.key is not None
         self.client_id = facts.client_id
         try:
             authorize(facts, self.route.scopes, realm=self._lane.realm)
         except GatewayError as error:
             self.refuse(error)
             return
-        self._lane.validator.accepted(self.key, self.route.name)
+        key = self._request.key
+        assert key is not None
+        self._lane.validator.accepted(key, self.route.name)
         self.proceed(facts)
 
     # The request.
 
     def proceed(self, facts: Facts | None) -> None:
         """Forward the request; ``facts`` are those of its token, if its route asks for one."""
-        lane, section, target = self._lane, self._section, self._target
+        lane, request = self._lane, self._request
         identity = b""
-        if facts is None:
-            before, after = section.to_upstream_public
-        else:
-            before, after = section.to_upstream
+        if facts is not None:
             identity = rendered_identity(
                 facts.client_id, facts.sub, facts.scopes, lane.identity_prefix
             )
-        parts = [target.start, before, _REQUEST_ID, self.request_id, b"\r\n", identity]
-        if after is not None and self._authorization is not None:
-            parts[2:2] = [self._authorization, after]
-        if section.length_missing:
-            parts.append(section.announced(target.method))
-        parts.append(b"\r\n")
-        if self._body:
-            parts.append(self._body)
-        self._request = b"".join(parts)
-        if lane.revalidate_seconds and self.key is not None:
-            self._revalidate(self.key)
+        if lane.revalidate_seconds and request.key is not None:
+            self._revalidate(request.key)
+        self._to_upstream = b"".join(
+            (
+                request.start,
+                self.request_id,
+                b"\r\n",
+                identity,
+                request.announced,
+                b"\r\n",
+                request.body,
+            )
+        )
         self._waiting = True
         self.ticks_left = lane.connect_ticks
-        target.pool.submit(self)
+        request.target.pool.submit(self)
 
     def send_on(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Write the request."""
@@ -182,7 +174,7 @@ class FastExchange:
         self._reused = reused
         self.ticks_left = self._lane.read_ticks
         assert connection.transport is not None
-        connection.transport.write(self._request)
+        connection.transport.write(self._to_upstream)
 
     def upstream_failed(self, error: GatewayError, *, silent: bool) -> None:
         """Try once more where that is allowed, tell the client, or cut it off."""
@@ -205,14 +197,14 @@ class FastExchange:
             and silent
             and self._reused
             and not self._retried
-            and not self._body
+            and not self._request.body
             and self.method in _IDEMPOTENT
         ):
             self._retried = True
             self._lane.metrics.upstream_retried(self.route.name)
             self._waiting = True
             self.ticks_left = self._lane.connect_ticks
-            self._target.pool.submit(self, fresh=True)
+            self._request.target.pool.submit(self, fresh=True)
             return
         self.refuse(error)
 
@@ -251,7 +243,7 @@ class FastExchange:
         parts = [head.start, _REQUEST_ID, self.request_id, b"\r\n", head.framed]
         if not head.dated:
             parts.insert(1, lane.date_field())
-        if self._section.closes or lane.draining:
+        if self._request.section.closes or lane.draining:
             self._closes = True
             parts.append(_CLOSE)
         parts.append(b"\r\n")
@@ -269,7 +261,7 @@ class FastExchange:
         self.status = error.status
         if error.outcome.startswith("upstream_"):
             self._lane.metrics.upstream_failed(self.route.name, error.outcome)
-        self._closes = error.close or self._section.closes or self._lane.draining
+        self._closes = error.close or self._request.section.closes or self._lane.draining
         fields, body = error_parts(error, self.request_id)
         line = f"HTTP/1.1 {error.status} {reason_phrase(error.status)}\r\n"
         self._write(
@@ -363,7 +355,7 @@ class FastExchange:
     def _leave_upstream(self) -> None:
         if self._waiting:
             self._waiting = False
-            self._target.pool.withdraw(self)
+            self._request.target.pool.withdraw(self)
         if self.upstream is not None:
             upstream, self.upstream = self.upstream, None
             upstream.abandon()

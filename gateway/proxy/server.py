@@ -31,6 +31,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 _LINGER_SECONDS = 2.0
+_MOST_EARLY = 4  # pieces, as the operating system gives them out
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 _CONTENT_LENGTH = re.compile(
     rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE
@@ -129,6 +130,7 @@ class GatewayConnection(RequestHandler):
         "_fed_whole",
         "_last_fed",
         "_server",
+        "last_request",
         "peer",
         "secure",
         "stalled",
@@ -145,7 +147,9 @@ class GatewayConnection(RequestHandler):
         self.peer: str | None = None
         self.secure = False
         self._fast: FastExchange | None = None
-        self._early = b""  # what came while the fast lane was at work
+        self.last_request: tuple[bytes, Lane, Any] | None = None
+        """The digest of the last request, and what the lane learned of it."""
+        self._early: list[bytes] = []  # what came while the fast lane was at work
         self._last_fed = b""
         self._fed = self._fed_whole = 0
 
@@ -188,11 +192,12 @@ class GatewayConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Let the fast lane have a request, or feed the parser."""
         lane = self._server.lane
-        if self._fast is not None:
-            # It may be one that was sent ahead, or the client says more than it should.
-            if not self._early and self.transport is not None:
+        if self._fast is not None or self._early:
+            # It may be one that was sent ahead, or the client says more than it should. Reading
+            # goes on meanwhile, or nobody would learn that the client leaves.
+            self._early.append(data)
+            if len(self._early) > _MOST_EARLY and self.transport is not None:
                 self.transport.pause_reading()
-            self._early += data
         elif not self._is_between_requests():
             self._fed += len(data)
             self._last_fed = (self._last_fed + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
@@ -220,10 +225,12 @@ class GatewayConnection(RequestHandler):
             self._loop.call_soon(self._read_early)
 
     def _read_early(self) -> None:
-        early, self._early = self._early, b""
-        if self.transport is not None:
+        early, self._early = self._early, []
+        if len(early) > _MOST_EARLY and self.transport is not None:
             self.transport.resume_reading()
-            self.data_received(early)
+        for data in early:  # each as it came
+            if self.transport is not None:
+                self.data_received(data)
 
     def _process_keepalive(self) -> None:
         if self._fast is None:
@@ -288,7 +295,7 @@ class GatewayConnection(RequestHandler):
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
         new = not self._request_count  # perhaps even too new for its task to have started
-        idle = self._fast is None and (new or self._awaits_header())
+        idle = self._fast is None and not self._early and (new or self._awaits_header())
         if idle and "header" not in self._deadlines:
             self.force_close()
 

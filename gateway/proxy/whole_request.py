@@ -1,22 +1,24 @@
 """A whole simple request in one piece, taken apart; what clients repeat is taken apart once.
 
 A client says the same in each request but for the target and the token. What was learned of a
-header section, without the token, is found again by its digest: no token, and nothing that looks
-like a credential, is kept here.
+header section is kept by what it says without the token; one with anything else that may be a
+credential, by a field's name, isn't kept.
 """
 
 import asyncio
 import re
 from dataclasses import dataclass
-from hashlib import sha256
 
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError
 from gateway.headers import HeaderPolicy, crossing_request, one_spelling
-from gateway.proxy.answers import NoFlowControl
+from gateway.proxy.answers import NoFlowControl, names_secret
+from gateway.proxy.upstream import UpstreamPool
 from gateway.request_head import RequestHead, inspect_request
+from gateway.routes import Route, Target
+from gateway.tokens import TokenKey
 
 # As most clients write it, and as those do that speak HTTP/2 otherwise. Any other spelling is
 # read as well, only not as fast.
@@ -24,7 +26,6 @@ _AUTHORIZATION = (b"\r\nAuthorization: Bearer ", b"\r\nauthorization: Bearer ")
 _SCHEME = len(b"Bearer ")
 _PLACEHOLDER = b"x"
 _FIRST_LINE = b"GET / HTTP/1.1"
-_SECRET = re.compile(rb"auth|cookie|credential|key|pass|secret|session|token")
 _FOLDED = re.compile(rb"\r\n[ \t]")
 _MOST_SECTIONS = 4096
 # An empty body is announced where one would be expected, and only there (RFC 9110 §8.6).
@@ -56,6 +57,36 @@ class Section:
         if self.length_missing and method not in _BODY_NOT_EXPECTED:
             return _EMPTY
         return b""
+
+
+@dataclass(frozen=True, slots=True)
+class FastRoute:
+    """A request line taken apart: the route that governs it, and its ``start`` for the backend."""
+
+    method: str
+    target: Target
+    route: Route
+    pool: UpstreamPool
+    start: bytes
+
+
+@dataclass(slots=True)
+class WholeRequest:
+    """A request taken apart.
+
+    ``start`` is what goes to the backend before the request id; ``announced`` is the field that
+    announces that no content comes, where some is expected.
+    ``key`` is that of its token, ``None`` on a public route; ``repeats`` tells that it may be kept
+    for when the same comes again: the token isn't in it.
+    """
+
+    section: Section
+    target: FastRoute
+    key: TokenKey | None
+    start: bytes
+    announced: bytes
+    body: bytes
+    repeats: bool
 
 
 class Sections:
@@ -96,12 +127,12 @@ class Sections:
         else:
             value = None
             section = data[start:end]
-        key = (sha256(section).digest(), peer, secure)
+        key = (section, peer, secure)
         try:
             known = self._known[key]
         except KeyError:
             known = self._learn(section, peer, secure, cut=value is not None)
-            if not (known is not None and _keeps_secret(section, cut=value is not None)):
+            if not names_secret(section, known=int(value is not None)):
                 if len(self._known) >= _MOST_SECTIONS:
                     del self._known[next(iter(self._known))]
                 self._known[key] = known
@@ -157,12 +188,6 @@ class Sections:
             to_upstream_public=_parts(public, head, cut=cut),
             length_missing=head.content_length is None,
         )
-
-
-def _keeps_secret(section: bytes, *, cut: bool) -> bool:
-    """Whether some field of a section may be a credential, by its name."""
-    names = b" ".join([line.partition(b":")[0] for line in section.split(b"\r\n")]).lower()
-    return len(_SECRET.findall(names)) > cut
 
 
 def _text(fields: list[tuple[str, str]]) -> bytes:
