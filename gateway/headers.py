@@ -213,22 +213,41 @@ def identity_headers(facts: Facts, prefix: bytes) -> Fields:
     Bytes outside visible ASCII are percent-encoded as UTF-8, and so is ``%``: whatever a key
     manager put into a document stays one value of one field.
     """
-    fields = []
-    if facts.client_id is not None:
-        fields.append((prefix + b"Client-Id", _field_value(facts.client_id)))
-    if facts.sub is not None:
-        fields.append((prefix + b"Subject", _field_value(facts.sub)))
-    if facts.scopes:
-        fields.append((prefix + b"Scope", _scope_value(facts.scopes)))
-    return fields
+    return [
+        *_named(prefix + b"Client-Id", facts.client_id),
+        *_named(prefix + b"Subject", facts.sub),
+        *_scope(prefix, facts.scopes),
+    ]
+
+
+def rendered_identity(facts: Facts, prefix: bytes) -> bytes:
+    """Return ``identity_headers`` as they stand in a message."""
+    # The subject is what tells tokens apart; the rest is the same for many.
+    return b"".join(
+        (
+            _rendered_client(facts.client_id, prefix),
+            render(_named(prefix + b"Subject", facts.sub)),
+            _rendered_scope(facts.scopes, prefix),
+        )
+    )
 
 
 @lru_cache(maxsize=1024)
-def rendered_identity(
-    client_id: str | None, sub: str | None, scopes: frozenset[str], prefix: bytes
-) -> bytes:
-    """Return ``identity_headers`` as they stand in a message."""
-    return render(identity_headers(Facts(True, client_id, sub, scopes), prefix))
+def _rendered_client(client_id: str | None, prefix: bytes) -> bytes:
+    return render(_named(prefix + b"Client-Id", client_id))
+
+
+@lru_cache(maxsize=1024)
+def _rendered_scope(scopes: frozenset[str], prefix: bytes) -> bytes:
+    return render(_scope(prefix, scopes))
+
+
+def _scope(prefix: bytes, scopes: frozenset[str]) -> Fields:
+    return [(prefix + b"Scope", b" ".join(sorted(map(_field_value, scopes))))] if scopes else []
+
+
+def _named(name: bytes, value: str | None) -> Fields:
+    return [] if value is None else [(name, _field_value(value))]
 
 
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
@@ -239,11 +258,6 @@ def _field_value(text: str) -> bytes:
     if _PLAIN.fullmatch(text):
         return text.encode()
     return quote(text, safe=_VISIBLE).encode()
-
-
-@lru_cache(maxsize=4096)
-def _scope_value(scopes: frozenset[str]) -> bytes:
-    return b" ".join(sorted(map(_field_value, scopes)))
 
 
 _REPLACED = frozenset({b"content-length", b"x-request-id"})

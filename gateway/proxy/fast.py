@@ -33,6 +33,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 _REQUEST_LINE = re.compile(rb"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) (/[\x21-\x7e]*) HTTP/1\.1")
 _REQUEST_ID = b"X-Request-ID: "
+_REPEATS = GatewayConnection.REPEATS
 _MOST_BODY = 64 * 1024
 _MOST_LINES = 4096
 _HEADER_SLACK = 512  # 128 fields, each counted with up to four bytes more than it has
@@ -121,17 +122,9 @@ class FastLane:
         """
         if self.draining:
             return False
-        digest = sha256(data).digest()
-        last = client.last_request
-        if last is not None and last[0] == digest and last[1] is self:
-            request = last[2]
-        else:
-            read = self._read(client, data)
-            if read is None:
-                return False
-            request = read
-            if request.repeats:
-                client.last_request = digest, self, request
+        request = self._remembered(client, data) if client.repeats else self._read(client, data)
+        if request is None:
+            return False
         exchange = FastExchange(self, client, request)
         exchange.started = self._clock.monotonic()
         self.taken += 1
@@ -153,6 +146,20 @@ class FastLane:
             log.exception("internal error", request_id=exchange.request_id.decode())
             exchange.fault()
         return True
+
+    def _remembered(self, client: GatewayConnection, data: bytes) -> WholeRequest | None:
+        """Return what a request says, which its client may have said before."""
+        digest = sha256(data).digest()
+        last = client.last_request
+        if last is not None and last[0] == digest and last[1] is self:
+            client.repeats = _REPEATS
+            known: WholeRequest = last[2]
+            return known
+        request = self._read(client, data)
+        if request is not None and request.repeats:
+            client.last_request = digest, self, request
+            client.repeats -= 1
+        return request
 
     def _read(self, client: GatewayConnection, data: bytes) -> WholeRequest | None:
         """Return what a request says, ``None`` if there is any doubt that it is a whole one."""

@@ -145,11 +145,9 @@ class FastExchange:
     def proceed(self, facts: Facts | None) -> None:
         """Forward the request; ``facts`` are those of its token, if its route asks for one."""
         lane, request = self._lane, self._request
-        identity = b""
-        if facts is not None:
-            identity = rendered_identity(
-                facts.client_id, facts.sub, facts.scopes, lane.identity_prefix
-            )
+        if facts is not request.facts:
+            request.facts = facts
+            request.identity = rendered_identity(facts, lane.identity_prefix) if facts else b""
         if lane.revalidate_seconds and request.key is not None:
             self._revalidate(request.key)
         self._to_upstream = b"".join(
@@ -157,7 +155,7 @@ class FastExchange:
                 request.start,
                 self.request_id,
                 b"\r\n",
-                identity,
+                request.identity,
                 request.announced,
                 b"\r\n",
                 request.body,

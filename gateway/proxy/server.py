@@ -121,6 +121,8 @@ class GatewayServer(web.Server):
 class GatewayConnection(RequestHandler):
     """One client connection."""
 
+    REPEATS = 16
+
     __slots__ = (
         "_counted",
         "_deadlines",
@@ -132,6 +134,7 @@ class GatewayConnection(RequestHandler):
         "_server",
         "last_request",
         "peer",
+        "repeats",
         "secure",
         "stalled",
     )
@@ -149,6 +152,8 @@ class GatewayConnection(RequestHandler):
         self._fast: FastExchange | None = None
         self.last_request: tuple[bytes, Lane, Any] | None = None
         """The digest of the last request, and what the lane learned of it."""
+        self.repeats = self.REPEATS
+        """How many more different requests it takes until none is expected to come again."""
         self._early: list[bytes] = []  # what came while the fast lane was at work
         self._last_fed = b""
         self._fed = self._fed_whole = 0

@@ -18,7 +18,7 @@ from gateway.proxy.answers import NoFlowControl, names_secret
 from gateway.proxy.upstream import UpstreamPool
 from gateway.request_head import RequestHead, inspect_request
 from gateway.routes import Route, Target
-from gateway.tokens import TokenKey
+from gateway.tokens import Facts, TokenKey
 
 # As most clients write it, and as those do that speak HTTP/2 otherwise. Any other spelling is
 # read as well, only not as fast.
@@ -75,7 +75,8 @@ class WholeRequest:
     """A request taken apart.
 
     ``start`` is what goes to the backend before the request id; ``announced`` is the field that
-    announces that no content comes, where some is expected.
+    announces that no content comes, where some is expected. ``identity`` are the fields that tell
+    the backend of ``facts``.
     ``key`` is that of its token, ``None`` on a public route; ``repeats`` tells that it may be kept
     for when the same comes again: the token isn't in it.
     """
@@ -87,6 +88,8 @@ class WholeRequest:
     announced: bytes
     body: bytes
     repeats: bool
+    facts: Facts | None = None
+    identity: bytes = b""
 
 
 class Sections:
