@@ -22,12 +22,13 @@ class Scene:
     folder: Path
     backend: int
     redis: int
-    authorizer: int
     certificate: Path
     key: Path
     tools: Path
     """A virtual environment with what PyPI has of the peers."""
     processors: tuple[set[int], set[int]]
+    authorizer: int = 0
+    """Whom this gateway asks, if it asks anyone."""
 
 
 @dataclass(frozen=True)
