@@ -95,7 +95,8 @@ def progress(sample: Sample) -> str:
     return (
         f"{said} {sample.requests_a_second:8.0f}/s  CPU {sample.cpu:7.1f} µs "
         f"(with authorizer {sample.cpu_with_authorizer:7.1f})  p50 {sample.p50_ms:6.2f} ms  "
-        f"p99 {sample.p99_ms:6.2f} ms  longest {sample.longest_ms:6.1f} ms  {sample.memory_mib:6.1f} MiB"
+        f"p99 {sample.p99_ms:6.2f} ms  longest {sample.longest_ms:6.1f} ms  "
+        f"{sample.memory_mib:6.1f} MiB"
     )
 
 
