@@ -79,9 +79,12 @@ def measure(
         field.enter(peers, stack)
         for name, why in field.missing.items():
             print(f"{name}: {why}", file=sys.stderr)
-        for sample in field.rounds(cases, peers, given.rounds, given.seconds):
-            samples.append(sample)
-            print(progress(sample), file=sys.stderr)
+        try:
+            for sample in field.rounds(cases, peers, given.rounds, given.seconds):
+                samples.append(sample)
+                print(progress(sample), file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted: the tables have what there is", file=sys.stderr)
     return samples, field.missing
 
 

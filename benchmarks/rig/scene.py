@@ -1,5 +1,6 @@
 """What all gateways have around them: a backend, Redis with the tokens, TLS keys; an authorizer."""
 
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ def surroundings(folder: Path, tools: Path, count: int) -> Iterator[Surroundings
     """
     binary()
     require_lua()
+    allow_descriptors()
     ports = dict(zip(("backend", "redis"), free_ports(2), strict=True))
     certificate, key = make_certificate(folder)
     scene = Scene(folder, **ports, certificate=certificate, key=key, tools=tools,
@@ -100,6 +102,12 @@ def private_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+def allow_descriptors() -> None:
+    """Let this process, and what it starts, have as many descriptors as it may allow itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def make_files(folder: Path) -> None:
