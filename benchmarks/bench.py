@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -24,7 +23,7 @@ from rig.cases import CASES, COLD_A_ROUND, MANY, REFERENCE, REVOKED, Case
 from rig.figures import Sample
 from rig.goals import goals
 from rig.rounds import Field
-from rig.scene import surroundings
+from rig.scene import private_folder, surroundings
 from rig.table import table
 
 QUICK = ("hot", "cold", "fresh", "64k", "bad", "tls")
@@ -71,8 +70,7 @@ def measure(
     """Measure and return all samples, and why gateways are missing."""
     samples: list[Sample] = []
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
-        folder.chmod(0o755)
+        folder = stack.enter_context(private_folder())
         count = 1
         if any(case.warm_all or case.cold for case in cases) or any(peer.marks for peer in peers):
             count = MANY + REVOKED + COLD_A_ROUND * given.rounds
@@ -81,9 +79,12 @@ def measure(
         field.enter(peers, stack)
         for name, why in field.missing.items():
             print(f"{name}: {why}", file=sys.stderr)
-        for sample in field.rounds(cases, peers, given.rounds, given.seconds):
-            samples.append(sample)
-            print(progress(sample), file=sys.stderr)
+        try:
+            for sample in field.rounds(cases, peers, given.rounds, given.seconds):
+                samples.append(sample)
+                print(progress(sample), file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted: the tables have what there is", file=sys.stderr)
     return samples, field.missing
 
 
@@ -97,7 +98,8 @@ def progress(sample: Sample) -> str:
     return (
         f"{said} {sample.requests_a_second:8.0f}/s  CPU {sample.cpu:7.1f} µs "
         f"(with authorizer {sample.cpu_with_authorizer:7.1f})  p50 {sample.p50_ms:6.2f} ms  "
-        f"p99 {sample.p99_ms:6.2f} ms  {sample.memory_mib:6.1f} MiB"
+        f"p99 {sample.p99_ms:6.2f} ms  longest {sample.longest_ms:6.1f} ms  "
+        f"{sample.memory_mib:6.1f} MiB"
     )
 
 

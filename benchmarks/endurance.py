@@ -13,14 +13,13 @@ import os
 import socket
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from peers import PEERS, Gateway
 from rig import load, probe
-from rig.scene import Surroundings, surroundings
+from rig.scene import Surroundings, private_folder, surroundings
 
 WARM_UP = 100_000
 AT_A_TIME = 100
@@ -123,17 +122,15 @@ def main() -> int:
     parser.add_argument("--lane", choices=("fast", "handler"), default="fast")
     given = parser.parse_args()
     (peer,) = (peer for peer in PEERS if peer.name == f"ours_{given.lane}")
-    with tempfile.TemporaryDirectory(prefix="endurance-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        with (
-            surroundings(folder, folder, 1) as around,
-            peer.running(around.scene, folder / peer.name) as gateway,
-        ):
-            probe.wait(gateway)
-            said = ""
-            for said in measure(gateway, around, given.requests, given.drops):
-                print(said)
+    with (
+        private_folder() as folder,
+        surroundings(folder, folder, 1) as around,
+        peer.running(around.scene, folder / peer.name) as gateway,
+    ):
+        probe.wait(gateway)
+        said = ""
+        for said in measure(gateway, around, given.requests, given.drops):
+            print(said)
     return int(said != "")
 
 

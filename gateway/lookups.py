@@ -178,6 +178,10 @@ class Lookups:
         except BaseException:
             self._fail_waiting()  # nobody would send these
             raise
+        finally:
+            # At once: a done callback has to wait for its turn, and who asks before that, with no
+            # other batch left under way, would take this one for the one that will serve him.
+            self._batches.discard(asyncio.current_task())
 
     async def _send(self, batch: list[Lookup]) -> None:
         sent = self._clock.monotonic()

@@ -47,7 +47,7 @@ def test_what_wrk_said_is_read(rig: Any) -> None:
     """The last line has the counts, and latencies come out in seconds."""
     load = rig("load")
     said = f"Running 2s test\n{SAID}\n"
-    assert load.outcome(said, load.Load()) == load.Outcome(200, 2.0, 0.0015, 0.009, None)
+    assert load.outcome(said, load.Load()) == load.Outcome(200, 2.0, 0.0015, 0.009, 0.012, None)
 
 
 def test_what_wrk_did_not_say_is_an_error(rig: Any) -> None:

@@ -215,3 +215,19 @@ async def test_max_age_zero_together(bench: LookupBench) -> None:
     (await bench.store.sent.get()).answer(ACTIVE)
     await asyncio.gather(*finds)
     assert len(bench.store.commands) == 1
+
+
+async def test_asking_just_as_all_commands_end(bench: LookupBench) -> None:
+    """A token asked for in the turn in which every command under way has ended is asked for."""
+    commands = [await bench.busy(key) for key in keys(BATCHES_AT_ONCE)]
+    late = []
+    first = bench.lookups.join(A, LOOSE)
+    first.answer.add_done_callback(lambda _: late.append(bench.lookups.join(C, LOOSE)))
+    for command in commands:
+        command.answer(ACTIVE)
+    await turns()
+    assert [command.keys for command in bench.store.commands[BATCHES_AT_ONCE:]] == [[C]]
+    bench.store.commands[-1].answer(ACTIVE)
+    assert await late[0].answer == FACTS
+    for lookup in (first, late[0]):
+        bench.lookups.leave(lookup)

@@ -23,7 +23,7 @@ PEERS: tuple[Peer, ...] = (
         asks="on a miss",
         template="nginx_auth.conf",
         cases=("hot", "many", "cold", "idle"),
-        open_file_cache="max=200000 inactive=1h",
+        open_file_cache="max=8000 inactive=1h",
     ),
     Envoy("envoy", "Envoy + ext_authz", asks="always"),
     Traefik("traefik", "Traefik + ForwardAuth", asks="always"),

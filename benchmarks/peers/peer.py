@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,12 +22,13 @@ class Scene:
     folder: Path
     backend: int
     redis: int
-    authorizer: int
     certificate: Path
     key: Path
     tools: Path
     """A virtual environment with what PyPI has of the peers."""
     processors: tuple[set[int], set[int]]
+    authorizer: int = 0
+    """Whom this gateway asks, if it asks anyone."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Peer:
     """Whether it can be told to ask about a token every time."""
     asks: Literal["never", "on a miss", "always"] = "never"
     """When it asks the authorizer, a process of its own that isn't counted as the gateway's."""
-    cases: Sequence[str] = field(default=())
+    cases: Sequence[str] = ()
     """The only cases that it takes part in; all, if empty."""
     marks: bool = False
     """Whether tokens are revoked that it has cached, before it is measured."""

@@ -22,6 +22,7 @@ class Sample:
     cpu_with_authorizer: float | None = None
     p50_ms: float | None = None
     p99_ms: float | None = None
+    longest_ms: float | None = None
     memory_mib: float | None = None
     connection_kib: float | None = None
     redis_cpu: float | None = None

