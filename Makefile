@@ -61,7 +61,15 @@ lock: ## Pin all dependencies anew, with hashes and without any index's address.
 	$(UV_COMPILE) pyproject.toml --all-extras --group dev -o requirements/dev.txt $(ARGS)
 	$(UV_COMPILE) pyproject.toml --extra demo --extra uvloop -c requirements/dev.txt -o requirements/run.txt
 	$(UV_COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
-.PHONY: help demo serve test test-matrix test-long loadtest fleet bench check format lock clean
+	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt $(ARGS)
+	sed -n 's/.*"\(aiohttp\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml | \
+		$(UV_COMPILE) --no-deps --no-annotate - -o requirements/lowest.txt
+
+# Over what is installed: put first on the path of Python.
+build/lowest/.done: requirements/lowest.txt $(VENV)/.dev
+	rm -rf build/lowest
+	$(PIP) install --no-deps --require-hashes --target build/lowest -r requirements/lowest.txt
+	@touch $@
 
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
