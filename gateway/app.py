@@ -120,8 +120,9 @@ class Gateway:
         require_c_parser()
         try:
             self._traffic = self._build_traffic(self.settings)
-            self._server = self._build_server()
-            self._server.lane = self._traffic.lane
+            server = self._server = self._build_server()
+            self._server.use_lane(self._traffic.lane)
+            self.metrics.watch_fast_lane(lambda: server.fast_requests)
             sockets = self._inherited.sockets if self._inherited else None
             await self._listeners.open(self._server, self.settings, sockets)
             if self._inherited:
@@ -211,7 +212,7 @@ class Gateway:
         old, self._traffic = self._traffic, self._build_traffic(settings)
         if self._health.terminating:
             self._traffic.drain()
-        self._server.lane = self._traffic.lane
+        self._server.use_lane(self._traffic.lane)
         self.settings = settings
         self._cache.max_age_seconds = settings.cache.max_age.total_seconds()
         self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()

@@ -5,9 +5,8 @@ is looked at on a hit only while something is in it. What is in it leaves when t
 serving, and then its exposure is recorded, once.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
@@ -34,7 +33,7 @@ class RevokedToken:
 
     ``revoked_at`` is epoch seconds, ``revoked`` the same instant on the monotonic clock, on which
     ``validated`` and ``expires`` are too: when its facts were learned, and its ``exp``.
-    ``accepts`` counts, by route, the requests since.
+    ``accepts`` counts the requests since.
     """
 
     key: TokenKey
@@ -43,7 +42,7 @@ class RevokedToken:
     revoked: float
     validated: float
     expires: float
-    accepts: Counter[str] = field(default_factory=Counter)
+    accepts: int = 0
     last_accept: float | None = None
 
     @property
@@ -109,7 +108,7 @@ class RevokedTokens:
         token = self._tokens.get(key)
         if token is None:
             return
-        token.accepts[route] += 1
+        token.accepts += 1
         token.last_accept = self._clock.monotonic()
         self._metrics.stale_accept(route)
 

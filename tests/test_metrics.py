@@ -82,6 +82,7 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
     ),
     ([("stale_accept", "orders")], {("gateway_stale_accepts_total", "orders"): 1}),
     ([("watch_revoked", lambda: 4)], {("gateway_revoked_tokens_cached",): 4}),
+    ([("watch_fast_lane", lambda: 6)], {("gateway_fast_lane_requests_total",): 6}),
     (
         [("exposure", 0.0), ("exposure", 90.0)],
         {

@@ -39,7 +39,7 @@ class MarkedToken:
     @property
     def stale_accepts(self) -> int:
         """How often it has been accepted since its revocation."""
-        return self.token.accepts.total()
+        return self.token.accepts
 
     @property
     def last_accept_at(self) -> float | None:

@@ -90,11 +90,16 @@ class GatewayServer(web.Server):
         self.apply(limits)
         self.open_connections = 0
         self.lane: Lane | None = None
+        self._taken_before = 0
 
     @property
     def fast_requests(self) -> int:
-        """How many requests the lane has taken."""
-        return 0 if self.lane is None else self.lane.taken
+        """How many requests have been taken by this lane and those before it."""
+        return self._taken_before + (0 if self.lane is None else self.lane.taken)
+
+    def use_lane(self, lane: Lane | None) -> None:
+        """Have requests taken by a lane from the next one on, or by none."""
+        self._taken_before, self.lane = self.fast_requests, lane
 
     def apply(self, limits: Limits) -> None:
         """Hold connections to these limits; those already open keep some of their old ones."""
