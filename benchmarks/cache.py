@@ -76,7 +76,7 @@ class Ours:
 
     def put(self, key: TokenKey, facts: Facts) -> None:
         """Keep what a lookup learned."""
-        self.validator._keep(key, facts, self.clock.monotonic())  # noqa: SLF001
+        self.validator._keep(key, facts, self.clock.monotonic())
 
     def hit(self, key: TokenKey) -> None:
         """Find what a request needs."""
