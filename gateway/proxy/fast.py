@@ -32,6 +32,7 @@ from gateway.validator import Validator
 log = structlog.stdlib.get_logger(__name__)
 
 _REQUEST_LINE = re.compile(rb"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) (/[\x21-\x7e]*) HTTP/1\.1")
+_PLAIN = re.compile(rb"[\t\x20-\x7e]*").fullmatch  # as ``inspect_request`` has it
 _REQUEST_ID = b"X-Request-ID: "
 _REPEATS = GatewayConnection.REPEATS
 _MOST_BODY = 64 * 1024
@@ -190,8 +191,8 @@ class FastLane:
                 key = token_key(credentials(given, target.target.query, realm=self.realm))
             except GatewayError:
                 return None
-        elif after is not None:
-            return None  # a value that is forwarded unjudged
+        elif authorization is not None and (after is not None or not _PLAIN(authorization)):
+            return None  # a value that is forwarded unjudged, or that no parser has seen
         start = target.start + before + _REQUEST_ID
         if after is not None and authorization is not None:
             start = target.start + before + authorization + after + _REQUEST_ID

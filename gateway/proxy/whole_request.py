@@ -134,6 +134,9 @@ class Sections:
         try:
             known = self._known[key]
         except KeyError:
+            # Lines of another kind may hide a field from whoever looks for its name.
+            if section.count(b"\n") != section.count(b"\r\n") or _FOLDED.search(section):
+                return None
             known = self._learn(section, peer, secure, cut=value is not None)
             if not names_secret(section, known=int(value is not None)):
                 if len(self._known) >= _MOST_SECTIONS:
@@ -144,8 +147,6 @@ class Sections:
     def _learn(
         self, section: bytes, peer: str | None, secure: bool, *, cut: bool
     ) -> Section | None:
-        if section.count(b"\n") != section.count(b"\r\n") or _FOLDED.search(section):
-            return None
         parser = http_parser.HttpRequestParser(
             NoFlowControl(),  # type: ignore[arg-type]
             self._loop,

@@ -1,0 +1,132 @@
+"""What the fast lane leans on in aiohttp: all of it is there, and what isn't is told."""
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from aiohttp import http_parser
+from aiohttp.web_protocol import RequestHandler
+from backends import RecordingBackend
+from wire import fetch, request
+
+from gateway import traffic
+from gateway.proxy.private_names import OF_CONNECTIONS, missing_names
+from proxy.gateways import LogText, running
+
+STUB = "stub_of_http_parser"
+
+
+def handler_without(name: str) -> type:
+    """Return a class that has all names but one."""
+    names = {each: None for each in OF_CONNECTIONS if each != name}
+    return type("RequestHandler", (), names)
+
+
+@pytest.fixture
+def parsers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module with aiohttp's parsers, which a test may change."""
+    stub: Any = ModuleType(STUB)
+    stub.HttpRequestParser = http_parser.HttpRequestParser
+    stub.HttpResponseParser = http_parser.HttpResponseParser
+    monkeypatch.setitem(sys.modules, STUB, stub)
+    return stub
+
+
+async def test_nothing_is_missing() -> None:
+    """This aiohttp is one that the fast lane was made for."""
+    assert missing_names() == []
+
+
+@pytest.mark.parametrize("name", OF_CONNECTIONS)
+async def test_a_name_of_connections_that_is_gone(name: str) -> None:
+    """Each of them is told by itself."""
+    assert hasattr(RequestHandler, name)
+    assert missing_names(handler_without(name)) == [f"RequestHandler.{name}"]
+
+
+@pytest.mark.parametrize("name", ["HttpRequestParser", "HttpResponseParser"])
+async def test_a_parser_that_is_gone(parsers: Any, name: str) -> None:
+    """A module without it is found out, and the other parser isn't blamed."""
+    assert missing_names(parsers=STUB) == []
+    delattr(parsers, name)
+    assert missing_names(parsers=STUB) == [f"{STUB}.{name}"]
+
+
+async def test_a_module_that_is_gone() -> None:
+    """Both parsers are missing then."""
+    assert missing_names(parsers="no_such_module") == [
+        "no_such_module.HttpRequestParser",
+        "no_such_module.HttpResponseParser",
+    ]
+
+
+class TakesNothing:
+    """A parser with another signature."""
+
+    def __init__(self) -> None: ...
+
+
+class Altered:
+    """A parser whose answer is altered before the lane would have it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.real = http_parser.HttpRequestParser(*args, **options)
+
+    def feed_data(self, data: bytes) -> Any:
+        return self.alter(*self.real.feed_data(data))
+
+    def alter(self, messages: Any, upgraded: Any, rest: Any) -> Any:
+        raise NotImplementedError
+
+
+class AnswersPairs(Altered):
+    def alter(self, messages: Any, upgraded: Any, rest: Any) -> Any:  # noqa: ARG002
+        return messages, upgraded
+
+
+class AnswersNoMessage(Altered):
+    def alter(self, messages: Any, upgraded: Any, rest: Any) -> Any:  # noqa: ARG002
+        return (), upgraded, rest
+
+
+class SaysUpgraded(Altered):
+    def alter(self, messages: Any, upgraded: Any, rest: Any) -> Any:  # noqa: ARG002
+        return messages, True, rest
+
+
+class KeepsConnections(Altered):
+    def alter(self, messages: Any, upgraded: Any, rest: Any) -> Any:
+        ((message, content),) = messages
+        return [(message._replace(should_close=False), content)], upgraded, rest
+
+
+class HasTextFields(Altered):
+    def alter(self, messages: Any, upgraded: Any, rest: Any) -> Any:
+        ((message, content),) = messages
+        fields = tuple((name.decode(), value.decode()) for name, value in message.raw_headers)
+        return [(message._replace(raw_headers=fields), content)], upgraded, rest
+
+
+@pytest.mark.parametrize(
+    "parser",
+    [TakesNothing, AnswersPairs, AnswersNoMessage, SaysUpgraded, KeepsConnections, HasTextFields],
+)
+async def test_a_parser_that_means_something_else(parsers: Any, parser: type) -> None:
+    """What has its name but another meaning counts as missing, whatever it raises."""
+    parsers.HttpRequestParser = parser
+    assert missing_names(parsers=STUB) == [f"{STUB}.HttpRequestParser"]
+
+
+async def test_a_gateway_without_them_serves_on(
+    backend: RecordingBackend, log: LogText, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fast lane stays off, the log says why, and requests go the other way."""
+    monkeypatch.setattr(traffic, "missing_names", lambda: ["RequestHandler._waiter"])
+    async with running(backend.url, proxy={"fast_lane": True}) as gateway:
+        assert gateway._server is not None
+        assert gateway._server.lane is None
+        assert (await fetch(gateway.url, request("/"))).status == 200
+        assert gateway._server.fast_requests == 0
+    (warning,) = log.named("this aiohttp isn't known to the fast lane, which stays off")
+    assert warning["missing"] == ["RequestHandler._waiter"]
