@@ -69,6 +69,8 @@ class UpstreamPools:
             if idle is None:
                 return False
             idle.discard(idle.idle[0])
+            if self._open >= self._limit:
+                return False  # whoever was to have the room has it by now
         self._open += 1
         return True
 

@@ -106,10 +106,18 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = transport
 
     def serve(self, exchange: UpstreamExchange, *, reused: bool) -> None:
-        """Send the request of an exchange, which hears of the answer."""
+        """Send the request of an exchange, which hears of the answer.
+
+        For one that has waited: nobody but the exchange itself is to hear of its fault.
+        """
         self.exchange = exchange
         self.heard = False
-        exchange.send_on(self, reused=reused)
+        try:
+            exchange.send_on(self, reused=reused)
+        except Exception:
+            log.exception("internal error")
+            self.abandon()
+            exchange.fault()
 
     def hold(self) -> None:
         """Read no more for now: whoever takes the content is slow."""
