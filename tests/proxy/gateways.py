@@ -13,11 +13,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.app import Gateway
 from gateway.clock import Clock
+from gateway.proxy.fast import FastLane
 from gateway.settings import Settings
+from gateway.store import TokenStore
 from gateway.tokens import token_key
 
 HANDLER_LANE = {"fast_lane": False}
 """The section ``proxy`` for tests of what only the handler lane has."""
+FAST_LANE = {"fast_lane": True}
+"""The same for the fast lane."""
 
 
 def settings_for(upstream: str, **sections: Any) -> Settings:
@@ -38,11 +42,13 @@ def settings_for(upstream: str, **sections: Any) -> Settings:
 
 @asynccontextmanager
 async def running(
-    upstream: str, *, clock: Clock | None = None, **sections: Any
+    upstream: str, *, clock: Clock | None = None, store: TokenStore | None = None, **sections: Any
 ) -> AsyncIterator[Gateway]:
-    """Run a gateway before an upstream, with the token "good" in its store."""
-    async with Gateway(settings_for(upstream, **sections), clock=clock) as gateway:
-        await seed(gateway)
+    """Run a gateway before an upstream, with the token "good" in its store, unless one is given."""
+    settings = settings_for(upstream, **sections)
+    async with Gateway(settings, clock=clock, store=store) as gateway:
+        if store is None:
+            await seed(gateway)
         yield gateway
 
 
@@ -69,6 +75,27 @@ def outcomes(gateway: Gateway) -> Counter[str]:
     for sample in samples(gateway, "gateway_requests_total"):
         counted[sample.labels["outcome"]] += int(sample.value)
     return counted
+
+
+def fast_lane(gateway: Gateway) -> FastLane:
+    """Return a gateway's fast lane."""
+    assert gateway._traffic is not None
+    assert gateway._traffic.lane is not None
+    return gateway._traffic.lane
+
+
+def taken(gateway: Gateway) -> int:
+    """Return how many requests the fast lane has taken."""
+    assert gateway._server is not None
+    return gateway._server.fast_requests
+
+
+def pass_ticks(lane: FastLane, count: int) -> None:
+    """Have so many ticks of the fast lane pass at once."""
+    for _ in range(count):
+        if lane._timer is not None:
+            lane._timer.cancel()
+        lane._tick()
 
 
 async def until(condition: Callable[[], bool]) -> None:
