@@ -2,6 +2,7 @@
 
 Pure: no I/O, no asyncio, no aiohttp. Everything works on raw header pairs, so names keep their
 spelling, values their bytes, and fields their order.
+Long, because what may cross one way is read beside what may cross the other.
 """
 
 import re

@@ -108,7 +108,7 @@ async def told(lane: dict[str, Any], url: str, log: LogText) -> tuple[Any, Any]:
         counted = {
             (sample.name, *sorted(sample.labels.items())): sample.value
             for name in (
-                *("gateway_requests_total", "gateway_request_seconds_count"),
+                *("gateway_requests_total", "gateway_stale_accepts_total"),
                 *("gateway_cache_requests_total", "gateway_requests_in_progress"),
                 *("gateway_request_duration_seconds_count", "gateway_upstream_failures_total"),
             )
