@@ -21,12 +21,12 @@ class Asked:
         self.name = name
         self.bodiless = method == "HEAD"
         self.events: list[str] = []
-        self.content = b""
         self.error: GatewayError | None = None
         self.silent: bool | None = None
         self.reused: bool | None = None
         self.status = 0
         self.connection: UpstreamConnection | None = None
+        self._pieces: list[bytes] = []
         self._method = method
         self._faults = faults
         self._ended = asyncio.Event()
@@ -40,18 +40,18 @@ class Asked:
 
     def answer_whole(self, head: AnswerHead, content: bytes) -> None:
         self._note("answer_whole")
-        self.status, self.content = head.status, content
+        self.status, self._pieces = head.status, [content]
         self._begun.set()
         self._ended.set()
 
     def answer_begins(self, head: AnswerHead, content: bytes) -> None:
         self._note("answer_begins")
-        self.status, self.content = head.status, content
+        self.status, self._pieces = head.status, [content]
         self._begun.set()
 
     def answer_goes_on(self, content: bytes) -> None:
         self._note("answer_goes_on")
-        self.content += content
+        self._pieces.append(content)
 
     def answer_ends(self) -> None:
         self._note("answer_ends")
@@ -82,6 +82,11 @@ class Asked:
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._ended.wait()
         return self
+
+    @property
+    def content(self) -> bytes:
+        """All of the answer's content so far."""
+        return b"".join(self._pieces)
 
     @property
     def is_sent(self) -> bool:
