@@ -359,11 +359,12 @@ async def test_draining_where_a_part_of_the_answer_is_out() -> None:
     ):
         await client.send(request("/"))
         head = await client.head()
-        drain = asyncio.create_task(gateway.drain(grace_seconds=0))
+        drain = asyncio.create_task(gateway.drain(grace_seconds=3600))
         await until(lambda: fast_lane(gateway).draining)
         go.set()
         assert (head.status, await client.rest()) == (200, b"ok")
-        await drain
+        drain.cancel()
+        await asyncio.gather(drain, return_exceptions=True)
 
 
 async def test_a_request_sent_ahead() -> None:

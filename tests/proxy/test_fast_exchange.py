@@ -338,6 +338,34 @@ async def test_a_stream_whose_token_is_revoked() -> None:
         assert fast_lane(gateway).in_flight == 0
 
 
+async def test_an_answer_that_has_ended_is_not_looked_at_again() -> None:
+    """Its connection goes on when the token is revoked, while a stream's is cut off."""
+
+    async def script(connection: Connection) -> None:
+        while True:
+            stream = b" /stream " in await connection.head()
+            await connection.send(b"HTTP/1.1 200 OK\r\n\r\nbegun" if stream else OK)
+            if stream:
+                await connection.rest()
+
+    limits = {"revalidate_streams": "10ms"}
+    async with (
+        scripted(script) as backend,
+        running(backend.url, proxy=FAST_LANE, limits=limits, cache={"max_age": "0s"}) as gateway,
+        connect(gateway.url) as client,
+        connect(gateway.url) as other,
+    ):
+        await client.send(request("/"))
+        assert (await client.answer()).status == 200
+        await other.send(request("/stream"))
+        await other.head()
+        await gateway.store.delete([KEY])
+        assert await other.ended() is False
+        await client.send(request("/"))
+        assert (await client.answer()).status == 401
+        assert taken(gateway) == 3
+
+
 # Clients that leave.
 
 
