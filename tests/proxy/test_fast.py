@@ -1,4 +1,7 @@
-"""The fast lane in a gateway: what it takes, what it tells, and how connections end around it."""
+"""The fast lane in a gateway: what it takes, what it tells, and how connections end around it.
+
+Long, because it says again of this lane what elsewhere is said of gateways.
+"""
 
 import asyncio
 import ssl
@@ -391,3 +394,19 @@ async def test_one_client_s_identity_is_not_another_s(backend: RecordingBackend)
         told = [seen.values("X-Token-Subject") for seen in backend.seen]
         assert told == [[b"alice"], [b"bob"], [b"alice"], [b"bob"], [b"bob"]]
         assert taken(gateway) == 6
+
+
+async def test_an_identity_that_changes(backend: RecordingBackend) -> None:
+    """The backend is told of the token as it is now, however often the same request came."""
+    cache = {"max_age": "0s"}
+    async with (
+        running(backend.url, proxy=FAST_LANE, cache=cache) as gateway,
+        connect(gateway.url) as client,
+    ):
+        for subject in ("alice", "alice", "bob", "bob"):
+            await seed(gateway, sub=subject)
+            await client.send(request("/"))
+            assert (await client.answer()).status == 200
+        told = [seen.values("X-Token-Subject") for seen in backend.seen]
+        assert told == [[b"alice"], [b"alice"], [b"bob"], [b"bob"]]
+        assert taken(gateway) == 4

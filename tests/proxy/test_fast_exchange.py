@@ -285,7 +285,8 @@ async def test_a_client_that_leaves_while_its_token_is_looked_up() -> None:
             await until(lambda: outcomes(gateway) == {"client_gone": 1})
         store.answers.set()
         await until(lambda: gateway.validator.peek(KEY) is not None)
-        assert backend.seen == []
+        assert (await fetch(gateway.url, request("/next"))).status == 200
+        assert ([seen.target for seen in backend.seen], store.asked) == (["/next"], 1)
 
 
 @pytest.mark.parametrize(
@@ -551,6 +552,26 @@ async def test_a_reload_closes_the_old_connections() -> None:
         await client.send(request("/"))
         assert (await client.answer()).status == 200
         assert (held.requests, before.in_flight) == (1, 0)
+
+
+async def test_a_gateway_that_stops_closes_what_is_idle() -> None:
+    """Upstreams' connections that nobody uses go at once, and nothing ticks on."""
+
+    async def script(connection: Connection) -> None:
+        await connection.head()
+        await connection.send(OK)
+        await connection.rest()
+
+    async with scripted(script) as backend:
+        async with running(backend.url, proxy=FAST_LANE) as gateway:
+            assert (await fetch(gateway.url, request("/"))).status == 200
+            lane = fast_lane(gateway)
+            assert lane._pools.open_connections == 1
+        assert lane._pools.open_connections == 0
+        assert lane._timer is not None
+        assert lane._timer.cancelled()
+        async with asyncio.timeout(10):
+            await backend.connections[0].gone.wait()
 
 
 @pytest.mark.parametrize("where", ["store", "connection", "answer", "within"])
