@@ -317,6 +317,24 @@ async def test_an_upstream_that_is_not_trusted(
             await until(lambda: pools.open_connections == 0)
 
 
+async def test_an_upstream_with_another_s_certificate(certificate: CertificateFiles) -> None:
+    """One that is trusted, but isn't for this name (RFC 9110 §4.3.4), is asked nothing either."""
+    pools = UpstreamPools(
+        connections=1,
+        connect_timeout_seconds=10,
+        idle_timeout_seconds=10,
+        tick_seconds=1,
+        ca_file=certificate.certificate,
+    )
+    with served(OK) as serve:
+        async with listening(serve, tls=serving(certificate)) as port:
+            exchange = await ask(pools, f"https://127.1:{port}")  # as 127.0.0.1, and not in it
+            assert (type(exchange.error), exchange.is_sent) == (UpstreamUnreachable, False)
+            assert (await ask(pools, f"https://127.0.0.1:{port}")).content == b"ok"
+            await pools.close()
+            await until(lambda: pools.open_connections == 0)
+
+
 async def test_an_upstream_with_tls_that_closes_at_once(certificate: CertificateFiles) -> None:
     """It can't be reached, whether it closes before the request goes out or after."""
     pools = UpstreamPools(
