@@ -108,7 +108,7 @@ async def test_an_idle_connection_makes_room() -> None:
         one, other = submit(pools.pool(first.url), "a", "b")
         await one.ended()
         await other.ended()
-        assert (pools.open_connections, len(pools.pool(first.url).idle)) == (2, 2)
+        await until(lambda: len(pools.pool(first.url).idle) == 2)
         (third,) = submit(pools.pool(second.url), "c")
         assert pools.open_connections == 2
         await third.ended()
@@ -213,6 +213,7 @@ async def test_idle_connections_close_in_time() -> None:
         first, second = submit(pool, "a", "b")
         await first.ended()
         await second.ended()
+        await until(lambda: len(pool.idle) == 2)
         for _ in range(3):
             assert pools.tick() is True
         assert (await ask(pools, backend.url)).reused is True  # the one used last
