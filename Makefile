@@ -44,6 +44,9 @@ fleet: $(VENV)/.dev ## Measure three gateways on one Redis, evicting and lapsing
 
 bench: $(VENV)/.dev build/bench/.peers ## What a request costs, beside other gateways; ARGS="--quick" takes 3 minutes.
 	$(BIN)/python benchmarks/bench.py --out build/bench $(ARGS)
+	$(BIN)/python benchmarks/exchange.py
+	$(BIN)/python benchmarks/cache.py
+	$(BIN)/python benchmarks/endurance.py
 
 check: $(VENV)/.dev ## Format, lint, types, import layers.
 	$(BIN)/ruff format --check .

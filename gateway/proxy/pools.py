@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 
 from gateway.proxy.answers import AnswerHeads
-from gateway.proxy.upstream import UpstreamConnection, UpstreamPool
+from gateway.proxy.upstream import UpstreamPool
 
 _RENEWAL_SECONDS = 30.0
 """After so long a connection to a host that has a name is replaced: the name may mean another."""
@@ -59,6 +59,17 @@ class UpstreamPools:
             pool = self._pools[origin] = UpstreamPool(self, origin)
         return pool
 
+    def starves(self, other: UpstreamPool) -> bool:
+        """Whether exchanges wait for an upstream that has no connection, and can't have one.
+
+        Unless ``other`` gives one of its own up, for which there may be no end of exchanges.
+        """
+        return self.is_full and any(
+            pool.waiting and not pool.connections
+            for pool in self._pools.values()
+            if pool is not other
+        )
+
     def admit(self) -> bool:
         """Whether one more connection may be opened; it is counted then."""
         if self.closed:
@@ -74,18 +85,23 @@ class UpstreamPools:
         self._open += 1
         return True
 
-    def left(self, connection: UpstreamConnection) -> None:
-        """A connection doesn't count any more."""
-        if connection.counted:
-            connection.counted = False
-            self.release()
-
-    def release(self) -> None:
-        """There is room for one more."""
+    def release(self, giver: UpstreamPool) -> None:
+        """A pool has a connection less: there is room, first of all where there is none yet."""
         self._open -= 1
-        for pool in self._pools.values():
+        self.make_room(giver)
+
+    def make_room(self, giver: UpstreamPool) -> None:
+        """A pool can spare a connection: those that wait may have room for one of their own."""
+        for pool in sorted(
+            self._pools.values(), key=lambda pool: (pool.connections, pool is giver)
+        ):
             if pool.waiting:
                 pool.connect()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return self._open >= self._limit
 
     def tick(self) -> bool:
         """Let a tick pass; return whether there is any connection left."""

@@ -276,6 +276,8 @@ class UpstreamPool:
         self.idle: list[UpstreamConnection] = []
         self.waiting: deque[UpstreamExchange] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
+        self.connections = 0
+        """How many there are, those that are being opened among them."""
 
     def submit(self, exchange: UpstreamExchange, *, fresh: bool = False) -> None:
         """Send a request as soon as there is a connection for it, an idle one or a new one.
@@ -302,6 +304,7 @@ class UpstreamPool:
     def connect(self) -> None:
         """Open as many connections as are waited for and allowed."""
         while len(self._connecting) < len(self.waiting) and self._pools.admit():
+            self.connections += 1
             task = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add(task)
 
@@ -317,19 +320,34 @@ class UpstreamPool:
             or (not self._numeric and pools.ticks - connection.opened >= pools.renewal_ticks)
             or transport.is_closing()
         ):
-            pools.left(connection)
+            self._uncount(connection)
             transport.close()
         elif self.waiting:
-            connection.serve(self.waiting.popleft(), reused=True)
+            if pools.starves(self):
+                self._uncount(connection)
+                transport.close()
+            else:
+                connection.serve(self.waiting.popleft(), reused=True)
         else:
             connection.idle_since = pools.ticks
             self.idle.append(connection)
+            if pools.is_full:
+                pools.make_room(self)
 
     def forget(self, connection: UpstreamConnection) -> None:
         """A connection has closed."""
         if connection in self.idle:
             self.idle.remove(connection)
-        self._pools.left(connection)
+        self._uncount(connection)
+
+    def _uncount(self, connection: UpstreamConnection) -> None:
+        if connection.counted:
+            connection.counted = False
+            self._give_room()
+
+    def _give_room(self) -> None:
+        self.connections -= 1
+        self._pools.release(self)
 
     def discard(self, connection: UpstreamConnection) -> None:
         """Close a connection that is idle."""
@@ -364,7 +382,7 @@ class UpstreamPool:
             log.exception("connecting to an upstream failed")
             error = UpstreamUnreachable("The upstream can not be reached.")
         except BaseException:  # cancelled
-            self._pools.release()
+            self._give_room()
             raise
         finally:
             self._connecting.discard(asyncio.current_task())
@@ -376,9 +394,10 @@ class UpstreamPool:
                 connection.serve(self.waiting.popleft(), reused=False)
             else:
                 self.idle.append(connection)
+                self._pools.make_room(self)
         else:
             failed = self.waiting.popleft() if self.waiting else None
-            self._pools.release()
+            self._give_room()
             if failed is not None and error is not None:
                 failed.upstream_failed(error, silent=True)
         self.connect()

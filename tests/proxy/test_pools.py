@@ -101,6 +101,24 @@ async def test_the_limit_is_for_all_upstreams() -> None:
     await pools.close()
 
 
+async def test_no_upstream_starves_another() -> None:
+    """At the limit, one that is asked without end gives up a connection for one that has none."""
+    pools, busy, quiet = open_pools(1), Held(), Held()
+    async with scripted(busy) as first, scripted(quiet) as second:
+        pool = pools.pool(first.url)
+        asked = submit(pool, "a", "b", "c")
+        await until(lambda: busy.came == ["a"])
+        (other,) = submit(pools.pool(second.url), "x")
+        busy.let()
+        await until(lambda: quiet.came == ["x"])
+        assert (busy.came, pools.open_connections) == (["a"], 1)
+        quiet.let()
+        busy.let(2)
+        for exchange in (*asked, other):
+            assert (await exchange.ended()).content == b"ok"
+    await pools.close()
+
+
 async def test_an_idle_connection_makes_room() -> None:
     """It is closed for a request to another upstream, which gets one connection and not two."""
     pools = open_pools(2)
