@@ -1,8 +1,9 @@
 """Lookups in the token store: one for each token at a time, and many to a command.
 
 A lookup is shared by all who ask for the same token while it is under way, and what is
-asked for together goes to the store together: Redis costs some 150 µs of CPU a GET from
-Python, and about 5 µs a key in an MGET of a hundred.
+asked for together goes to the store together: from Python a command costs Redis's client some
+120 µs of CPU, and a key of it one or two.
+Long, because whatever may begin, share or end a lookup is told here.
 """
 
 import asyncio
@@ -19,12 +20,18 @@ from gateway.tokens import INACTIVE, Facts, MalformedFacts, TokenKey, parse_fact
 
 log = structlog.stdlib.get_logger(__name__)
 
+Told = Callable[[Facts | None], None]
+"""Is told the facts of a token, or ``None`` because the store is unavailable."""
+
 GetMany = Callable[[Sequence[TokenKey]], Awaitable[list[bytes | None]]]
 """``TokenStore.get_many``: the documents of tokens, in order, ``None`` where there is none."""
 
 BATCHES_AT_ONCE = 2
-"""Commands under way at a time: one fills while another is answered, and more would only
-make each of them smaller."""
+"""Commands under way at a time: a second one only if the first is full, or slow to be answered.
+While one is under way what is asked for gathers: a command for ten costs little more than for one.
+"""
+SECOND_AFTER_SECONDS = 0.005
+"""What has gathered for so long doesn't wait for the first command's answer."""
 
 
 class LookupMetrics(Protocol):
@@ -44,18 +51,17 @@ class LookupMetrics(Protocol):
 
 
 class Lookup:
-    """One token's lookup under way, awaited by everyone who asked for it meanwhile.
+    """One token's lookup under way, shared by everyone who asked for it meanwhile.
 
     ``sent`` is the monotonic instant at which its command left, ``None`` while it waits for one.
-    ``callers`` counts those who still wait for the answer.
+    ``callers`` are those who still wait, in the order in which they came.
     """
 
-    __slots__ = ("answer", "callers", "detached", "key", "outdated", "sent")
+    __slots__ = ("callers", "detached", "key", "outdated", "sent")
 
-    def __init__(self, key: TokenKey, answer: asyncio.Future[Facts]) -> None:
+    def __init__(self, key: TokenKey) -> None:
         self.key = key
-        self.answer = answer
-        self.callers = 0
+        self.callers: dict[Told, None] = {}
         self.detached = False
         self.outdated = False
         self.sent: float | None = None
@@ -65,7 +71,9 @@ class Lookups:
     """Looks tokens up: shared while under way, batched, each waiter with a time-out of its own.
 
     ``keep`` is called with what was learned and the monotonic instant at which the command was
-    sent, unless the lookup was detached before it ended.
+    sent, unless the lookup was detached before it ended. What is asked for while a command is
+    under way goes with the next one: when the first has its answer, when ``max_batch`` tokens
+    are waiting, or after ``second_after_seconds``, whichever comes first.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class Lookups:
         metrics: LookupMetrics,
         timeout_seconds: float,
         max_batch: int,
+        second_after_seconds: float = SECOND_AFTER_SECONDS,
     ) -> None:
         self._get_many = get_many
         self._keep = keep
@@ -84,9 +93,11 @@ class Lookups:
         self._metrics = metrics
         self._timeout_seconds = timeout_seconds
         self._max_batch = max_batch
+        self._second_after_seconds = second_after_seconds
         self._under_way: dict[TokenKey, Lookup] = {}
         self._waiting: dict[Lookup, None] = {}  # in order, and quick to leave
         self._batches: set[asyncio.Task[None]] = set()
+        self._overdue: asyncio.TimerHandle | None = None
 
     async def find(self, key: TokenKey, max_age_seconds: float) -> Facts:
         """Return the facts of a token as the store has them.
@@ -97,42 +108,55 @@ class Lookups:
         Raises:
             StoreUnavailable: the store failed, or this caller has waited ``timeout_seconds``.
         """
-        lookup = self.join(key, max_age_seconds)
+        # Its own: a caller that goes away takes nobody else's answer with it.
+        answer: asyncio.Future[Facts | None] = asyncio.get_running_loop().create_future()
+
+        def told(facts: Facts | None) -> None:
+            if not answer.done():
+                answer.set_result(facts)
+
+        lookup = self.join(key, max_age_seconds, told)
         try:
             async with Patience(self._timeout_seconds):
-                # Shielded: a caller that goes away takes nobody else's answer with it.
-                return await asyncio.shield(lookup.answer)
+                facts = await answer
         except TimeoutError:
             raise StoreUnavailable from None
         finally:
-            self.leave(lookup)
+            self.leave(lookup, told)
+        if facts is None:
+            raise StoreUnavailable
+        return facts
 
-    def join(self, key: TokenKey, max_age_seconds: float) -> Lookup:
+    def join(self, key: TokenKey, max_age_seconds: float, told: Told) -> Lookup:
         """Return the lookup of a token that ``find`` waits for, one caller more of it.
 
-        For those who don't wait in a task: they put a callback on its ``answer``, which they must
-        not cancel, keep the time-out themselves, and ``leave`` it in any case.
+        For those who don't wait in a task: they are ``told`` its facts, once, and keep the time-out
+        themselves. Who won't wait any longer must ``leave`` it.
         """
         lookup = self._under_way.get(key)
         if lookup is None or not self._young(lookup, max_age_seconds):
             self.detach(key)  # two answers for one token: only the later may be kept
-            lookup = Lookup(key, asyncio.get_running_loop().create_future())
+            lookup = Lookup(key)
             self._under_way[key] = lookup
             self._waiting[lookup] = None
-            if len(self._batches) < BATCHES_AT_ONCE:
+            if not self._batches or len(self._waiting) >= self._max_batch:
                 # The batch starts with the loop's next turn, and takes all that misses in this one.
                 self._start_batch()
-        lookup.callers += 1
+            elif self._overdue is None:
+                self._overdue = asyncio.get_running_loop().call_later(
+                    self._second_after_seconds, self._start_batch
+                )
+        lookup.callers[told] = None
         return lookup
 
-    def leave(self, lookup: Lookup) -> None:
+    def leave(self, lookup: Lookup, told: Told) -> None:
         """Wait no more for a lookup, whether it has an answer or not."""
-        lookup.callers -= 1
+        lookup.callers.pop(told, None)
         if not lookup.callers and lookup in self._waiting:
             # Nobody is left to answer. While the store is down such lookups would pile up,
             # and those who come when it is back would have to wait for all of them.
             del self._waiting[lookup]
-            self._end(lookup)
+            self._end(lookup, None)
 
     def _young(self, lookup: Lookup, max_age_seconds: float) -> bool:
         return lookup.sent is None or self._clock.monotonic() < lookup.sent + max_age_seconds
@@ -158,12 +182,16 @@ class Lookups:
 
     async def close(self) -> None:
         """Cancel what is under way; whoever waits is told that the store is unavailable."""
+        self._forget_overdue()
         for batch in self._batches:
             batch.cancel()
         await asyncio.gather(*self._batches, return_exceptions=True)
         self._fail_waiting()  # also for a batch that was cancelled before it began
 
     def _start_batch(self) -> None:
+        self._forget_overdue()
+        if len(self._batches) >= BATCHES_AT_ONCE:
+            return  # one of them takes what waits, when it has its answer
         batch = asyncio.create_task(self._send_waiting())
         self._batches.add(batch)
         batch.add_done_callback(self._batches.discard)
@@ -171,6 +199,7 @@ class Lookups:
     async def _send_waiting(self) -> None:
         try:
             while self._waiting:
+                self._forget_overdue()  # all go now, or so many that a second batch has begun
                 batch = list(islice(self._waiting, self._max_batch))
                 for lookup in batch:
                     del self._waiting[lookup]
@@ -182,6 +211,11 @@ class Lookups:
             # At once: a done callback has to wait for its turn, and who asks before that, with no
             # other batch left under way, would take this one for the one that will serve him.
             self._batches.discard(asyncio.current_task())
+
+    def _forget_overdue(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
 
     async def _send(self, batch: list[Lookup]) -> None:
         sent = self._clock.monotonic()
@@ -196,17 +230,17 @@ class Lookups:
                     # What was unknown may be known since: that replaces facts, but isn't relied on.
                     kept = facts.active or not lookup.outdated
                     self._keep(lookup.key, facts, sent if kept else float("-inf"))
-                self._finish(lookup, facts)
-        except StoreUnavailable as error:
+                self._end(lookup, facts)
+        except StoreUnavailable:
             self._metrics.store_failure()
-            self._fail(batch, error)
+            self._fail(batch)
         except Exception:
             # A fault of ours: nobody is left waiting, nobody is let in, and the next batch goes.
             log.exception("lookup failed")
             self._metrics.store_failure()
-            self._fail(batch, StoreUnavailable())
+            self._fail(batch)
         except BaseException:  # the gateway stops
-            self._fail(batch, StoreUnavailable())
+            self._fail(batch)
             raise
 
     def _read(self, key: TokenKey, document: bytes | None) -> Facts:
@@ -219,22 +253,21 @@ class Lookups:
             log.warning("malformed document in the store", token_key=key.hex(), fault=str(fault))
             return INACTIVE
 
-    def _finish(self, lookup: Lookup, facts: Facts) -> None:
-        self._end(lookup)
-        lookup.answer.set_result(facts)
-
     def _fail_waiting(self) -> None:
         waiting = list(self._waiting)
         self._waiting.clear()
-        self._fail(waiting, StoreUnavailable())
+        self._fail(waiting)
 
-    def _fail(self, batch: list[Lookup], error: StoreUnavailable) -> None:
+    def _fail(self, batch: list[Lookup]) -> None:
         for lookup in batch:
-            self._end(lookup)
-            if not lookup.answer.done():
-                lookup.answer.set_exception(error)
-                lookup.answer.exception()  # all who asked may have gone: no error of its own
+            self._end(lookup, None)
 
-    def _end(self, lookup: Lookup) -> None:
+    def _end(self, lookup: Lookup, facts: Facts | None) -> None:
         if self._under_way.get(lookup.key) is lookup:
             del self._under_way[lookup.key]
+        callers, lookup.callers = lookup.callers, {}
+        for told in callers:
+            try:
+                told(facts)
+            except Exception:  # its own fault, and nobody else's
+                log.exception("a lookup's caller failed")

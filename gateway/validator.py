@@ -10,7 +10,7 @@ from gateway.cache import FactsCache
 from gateway.clock import Clock
 from gateway.entries import Entry
 from gateway.errors import StoreUnavailable
-from gateway.lookups import GetMany, Lookup, LookupMetrics, Lookups
+from gateway.lookups import GetMany, Lookup, LookupMetrics, Lookups, Told
 from gateway.revocations import RevocationMetrics, RevokedTokens
 from gateway.tokens import Facts, TokenKey
 
@@ -116,17 +116,17 @@ class Validator:
                 raise
             return facts
 
-    def look_up(self, key: TokenKey, max_age_seconds: float) -> Lookup:
+    def look_up(self, key: TokenKey, max_age_seconds: float, told: Told) -> Lookup:
         """Begin, or join, the lookup with which ``validate`` goes on where nothing is cached.
 
         For those who don't wait in a task (``Lookups.join``); where it fails they ask ``stale``.
         """
         self._metrics.cache_miss()
-        return self._lookups.join(key, self._bounded(max_age_seconds))
+        return self._lookups.join(key, self._bounded(max_age_seconds), told)
 
-    def leave(self, lookup: Lookup) -> None:
+    def leave(self, lookup: Lookup, told: Told) -> None:
         """Wait no more for a lookup, whether it has an answer or not."""
-        self._lookups.leave(lookup)
+        self._lookups.leave(lookup, told)
 
     def stale(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
         """Return the facts that may serve because the store failed, if there are any."""

@@ -152,7 +152,12 @@ class LookupBench:
         self._finds: list[asyncio.Task[Facts]] = []
 
     def make(
-        self, get_many: GetMany | None = None, *, timeout_seconds: float = 30, max_batch: int = 128
+        self,
+        get_many: GetMany | None = None,
+        *,
+        timeout_seconds: float = 30,
+        max_batch: int = 128,
+        second_after_seconds: float = 0.0,
     ) -> Lookups:
         self.lookups = Lookups(
             get_many or self.store.get_many,
@@ -161,6 +166,7 @@ class LookupBench:
             metrics=self.metrics,
             timeout_seconds=timeout_seconds,
             max_batch=max_batch,
+            second_after_seconds=second_after_seconds,
         )
         return self.lookups
 

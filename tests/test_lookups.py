@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from clocks import FakeClock
 from scripted import ACTIVE, LookupBench, document, keys, outcome, turns
+from structlog.testing import capture_logs
 
 from gateway.lookups import BATCHES_AT_ONCE
 from gateway.tokens import INACTIVE, Facts
@@ -217,17 +218,99 @@ async def test_max_age_zero_together(bench: LookupBench) -> None:
     assert len(bench.store.commands) == 1
 
 
-async def test_asking_just_as_all_commands_end(bench: LookupBench) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_asking_just_as_all_commands_end(bench: LookupBench, at_once: bool) -> None:
     """A token asked for in the turn in which every command under way has ended is asked for."""
     commands = [await bench.busy(key) for key in keys(BATCHES_AT_ONCE)]
-    late = []
-    first = bench.lookups.join(A, LOOSE)
-    first.answer.add_done_callback(lambda _: late.append(bench.lookups.join(C, LOOSE)))
+    found: list[Facts | None] = []
+
+    def ask(_: Facts | None) -> None:
+        if at_once:
+            bench.lookups.join(C, LOOSE, found.append)
+        else:
+            asyncio.get_running_loop().call_soon(bench.lookups.join, C, LOOSE, found.append)
+
+    bench.lookups.join(A, LOOSE, ask)
     for command in commands:
         command.answer(ACTIVE)
     await turns()
     assert [command.keys for command in bench.store.commands[BATCHES_AT_ONCE:]] == [[C]]
     bench.store.commands[-1].answer(ACTIVE)
-    assert await late[0].answer == FACTS
-    for lookup in (first, late[0]):
-        bench.lookups.leave(lookup)
+    await turns()
+    assert found == [FACTS]
+
+
+async def test_what_misses_meanwhile_gathers(bench: LookupBench) -> None:
+    """While a command is under way, what else is asked for waits, and goes as one."""
+    bench.make(second_after_seconds=3600)
+    finds = [bench.find(A)]
+    first = await bench.store.sent.get()
+    finds += [bench.find(key) for key in (B, C, D)]
+    await turns()
+    assert len(bench.store.commands) == 1
+    first.answer(ACTIVE)
+    (await bench.store.sent.get()).answer(ACTIVE)
+    assert await asyncio.gather(*finds) == [FACTS] * 4
+    assert [command.keys for command in bench.store.commands] == [[A], [B, C, D]]
+
+
+async def test_a_full_command_does_not_wait(bench: LookupBench) -> None:
+    """As soon as ``max_batch`` tokens wait for one command, they go in another."""
+    bench.make(second_after_seconds=3600, max_batch=2)
+    finds = [bench.find(A)]
+    await turns()
+    finds.append(bench.find(B))
+    await turns()
+    assert len(bench.store.commands) == 1
+    finds.append(bench.find(C))
+    await turns()
+    assert [command.keys for command in bench.store.commands] == [[A], [B, C]]
+    for command in bench.store.commands:
+        command.answer(ACTIVE)
+    assert await asyncio.gather(*finds) == [FACTS] * 3
+
+
+async def test_a_slow_command_holds_nobody_up(bench: LookupBench) -> None:
+    """Behind a command without an answer another one goes after ``second_after_seconds``."""
+    bench.make(second_after_seconds=0.001)
+    hangs = bench.find(A)
+    first = await bench.store.sent.get()
+    behind = bench.find(B)
+    (await bench.store.sent.get()).answer(ACTIVE)
+    assert await behind == FACTS
+    again = bench.find(C)
+    (await bench.store.sent.get()).answer(ACTIVE)
+    assert await again == FACTS
+    assert not hangs.done()
+    first.answer(ACTIVE)
+    await hangs
+
+
+async def test_nothing_is_sent_for_those_who_left(bench: LookupBench) -> None:
+    """If all who waited behind a command have gone when it is their turn, nothing is asked."""
+    first = await bench.busy(A)
+    gone = bench.find(B)
+    await asyncio.sleep(0)
+    gone.cancel()
+    await turns()
+    first.answer(ACTIVE)
+    await turns()
+    assert len(bench.store.commands) == 1
+
+
+async def test_a_caller_that_fails(bench: LookupBench) -> None:
+    """One who raises when it is told, which nobody should, takes no answer from the others."""
+    found: list[Facts | None] = []
+
+    def fail(_: Facts | None) -> None:
+        raise RuntimeError("a bug")
+
+    bench.lookups.join(A, LOOSE, found.append)
+    bench.lookups.join(B, LOOSE, fail)
+    bench.lookups.join(B, LOOSE, found.append)
+    bench.lookups.join(C, LOOSE, found.append)
+    with capture_logs() as logs:
+        (await bench.store.sent.get()).answer(ACTIVE)
+        await turns()
+    assert found == [FACTS] * 3
+    assert [entry["event"] for entry in logs] == ["a lookup's caller failed"]

@@ -46,6 +46,14 @@ def test_all_members_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    "document", [b' {"active": true}', b'{"active": true}\n', b'\t{"active":true} ']
+)
+def test_space_around_a_document(document: bytes) -> None:
+    """Space before and after a document is no fault of it (RFC 8259 §2)."""
+    assert Facts(True) == parse_facts(document, now_at=NOW)
+
+
+@pytest.mark.parametrize(
     "members",
     [
         {},

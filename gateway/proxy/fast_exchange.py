@@ -3,7 +3,6 @@
 Long, because each event that may come while an exchange is under way is answered here.
 """
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -92,40 +91,36 @@ class FastExchange:
         key = self._request.key
         assert key is not None
         self.ticks_left = self._lane.lookup_ticks
-        lookup = self._lookup = self._lane.validator.look_up(key, self.route.max_age_seconds)
-        lookup.answer.add_done_callback(self._looked_up)
+        self._lookup = self._lane.validator.look_up(
+            key, self.route.max_age_seconds, self._looked_up
+        )
 
-    def _looked_up(self, answer: "asyncio.Future[Facts]") -> None:
-        if self._lookup is None:  # too late, or the client is gone
-            return
-        error = answer.exception() if not answer.cancelled() else StoreUnavailable()
-        self._settle_lookup()
+    def _looked_up(self, facts: Facts | None) -> None:
+        self._lookup = None
+        self.ticks_left = 0
         try:
-            if error is None:
-                self.judge(answer.result())
+            if facts is not None:
+                self.judge(facts)
             else:
-                self._judge_without_store(error)
+                self._judge_without_store()
         except Exception:
             log.exception("internal error", request_id=self.request_id.decode())
             self.fault()
 
-    def _settle_lookup(self) -> None:
+    def _leave_lookup(self) -> None:
         if self._lookup is not None:
-            self._lane.validator.leave(self._lookup)
+            self._lane.validator.leave(self._lookup, self._looked_up)
             self._lookup = None
             self.ticks_left = 0
 
-    def _judge_without_store(self, error: BaseException) -> None:
+    def _judge_without_store(self) -> None:
         key = self._request.key
         assert key is not None
         facts = self._lane.validator.stale(key, self.route.max_age_seconds)
         if facts is not None:
             self.judge(facts)
-        elif isinstance(error, GatewayError):
-            self.refuse(error)
         else:
-            log.error("internal error", exc_info=error, request_id=self.request_id.decode())
-            self.fault()
+            self.refuse(StoreUnavailable())
 
     def judge(self, facts: Facts) -> None:
         """Forward the request if the facts of its token let it pass."""
@@ -308,8 +303,8 @@ class FastExchange:
     def out_of_patience(self) -> None:
         """Whoever is waited for has taken too long."""
         if self._lookup is not None:
-            self._settle_lookup()
-            self._judge_without_store(StoreUnavailable())
+            self._leave_lookup()
+            self._judge_without_store()
             return
         self._leave_upstream()
         # No second attempt: an upstream that is slow is not one that has closed.
@@ -364,7 +359,7 @@ class FastExchange:
         self.ended = True
         self.ticks_left = 0
         if self._lookup is not None:
-            self._settle_lookup()
+            self._leave_lookup()
         if self._waiting or self.upstream is not None:
             self._leave_upstream()
         if self._revalidation is not None:
