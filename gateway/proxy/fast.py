@@ -169,24 +169,28 @@ class FastLane:
         head_end = data.find(b"\r\n\r\n", line_end)
         if head_end <= line_end or head_end > self._max_head:
             return None
-        found = self._sections.find(data, line_end, head_end, client.peer, client.secure)
+        line = data[:line_end]
+        target = self._lines[line] if line in self._lines else self._read_line(line)
+        if target is None:
+            return None
+        public = target.route.public
+        found = self._sections.find(
+            data, line_end, head_end, client.peer, secure=client.secure, public=public
+        )
         if found is None:
             return None
         section, authorization = found
         body = data[head_end + 4 :]
         if len(body) != section.content_length or len(body) > self._max_body:
             return None
-        line = data[:line_end]
-        target = self._lines[line] if line in self._lines else self._read_line(line)
-        return self._judge(section, target, authorization, body) if target else None
+        return self._judge(section, target, authorization, body)
 
     def _judge(
         self, section: Section, target: FastRoute, authorization: bytes | None, body: bytes
     ) -> WholeRequest | None:
         key = None
-        before, after = section.to_upstream_public
+        before, after = section.to_upstream
         if not target.route.public:
-            before, after = section.to_upstream
             given = section.authorizations if authorization is None else (authorization,)
             try:
                 key = token_key(credentials(given, target.target.query, realm=self.realm))

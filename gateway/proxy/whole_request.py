@@ -38,9 +38,9 @@ class Section:
     """What a header section says of all requests that have it.
 
     ``to_upstream`` are the fields for the backend as they go out, before what tells this request
-    apart, in two parts where a token that is forwarded goes between them; ``to_upstream_public``
-    those on a public route. ``authorizations`` are those of the request itself; the token is
-    ``cut`` out of the only one where it could be. After the answer the connection ``closes``.
+    apart, in two parts where a token that is forwarded goes between them. ``authorizations`` are
+    those of the request itself; the token is ``cut`` out of the only one where it could be. After
+    the answer the connection ``closes``.
     """
 
     content_length: int
@@ -49,7 +49,6 @@ class Section:
     authorizations: tuple[bytes, ...]
     request_id: bytes | None
     to_upstream: tuple[bytes, bytes | None]
-    to_upstream_public: tuple[bytes, bytes | None]
     length_missing: bool
 
     def announced(self, method: str) -> bytes:
@@ -107,15 +106,16 @@ class Sections:
         self._policy = policy
         self._max_header_bytes = max_header_bytes
         self._underscores = underscores
-        self._known: dict[tuple[bytes, str | None, bool], Section | None] = {}
+        self._known: dict[tuple[bytes, str | None, bool, bool], Section | None] = {}
 
     def find(
-        self, data: bytes, start: int, end: int, peer: str | None, secure: bool
+        self, data: bytes, start: int, end: int, peer: str | None, *, secure: bool, public: bool
     ) -> tuple[Section, bytes | None] | None:
         """Return what a header section says, and the value of its Authorization if it was cut.
 
         It is ``data[start:end]``, from the end of the request line to the empty line, neither
-        included but for the line end that it begins with. ``None`` is for what isn't simple.
+        included but for the line end that it begins with. It came over TLS if ``secure``, for a
+        ``public`` route or another. ``None`` is for what isn't simple.
         """
         for field in _AUTHORIZATION:
             begin = data.find(field, start, end)
@@ -130,14 +130,14 @@ class Sections:
         else:
             value = None
             section = data[start:end]
-        key = (section, peer, secure)
+        key = (section, peer, secure, public)
         try:
             known = self._known[key]
         except KeyError:
             # Lines of another kind may hide a field from whoever looks for its name.
             if section.count(b"\n") != section.count(b"\r\n") or _FOLDED.search(section):
                 return None
-            known = self._learn(section, peer, secure, cut=value is not None)
+            known = self._learn(section, peer, secure, public=public, cut=value is not None)
             if not names_secret(section, known=int(value is not None)):
                 if len(self._known) >= _MOST_SECTIONS:
                     del self._known[next(iter(self._known))]
@@ -145,7 +145,7 @@ class Sections:
         return None if known is None else (known, value)
 
     def _learn(
-        self, section: bytes, peer: str | None, secure: bool, *, cut: bool
+        self, section: bytes, peer: str | None, secure: bool, *, public: bool, cut: bool
     ) -> Section | None:
         parser = http_parser.HttpRequestParser(
             NoFlowControl(),  # type: ignore[arg-type]
@@ -173,14 +173,12 @@ class Sections:
             return None
         if cut and len(head.authorizations) != 1:
             return None
-        scheme_name = "https" if secure else "http"
-        with_token, public = (
-            one_spelling(
-                crossing_request(
-                    head, policy=self._policy, peer=peer, scheme_name=scheme_name, public=public
-                )
-            )
-            for public in (False, True)
+        crossing = crossing_request(
+            head,
+            policy=self._policy,
+            peer=peer,
+            scheme_name="https" if secure else "http",
+            public=public,
         )
         return Section(
             content_length=head.content_length or 0,
@@ -188,8 +186,7 @@ class Sections:
             cut=cut,
             authorizations=tuple(head.authorizations),
             request_id=head.request_id,
-            to_upstream=_parts(with_token, head, cut=cut),
-            to_upstream_public=_parts(public, head, cut=cut),
+            to_upstream=_parts(one_spelling(crossing), head, cut=cut),
             length_missing=head.content_length is None,
         )
 
