@@ -16,15 +16,17 @@ class GatewayError(Exception):
     ``outcome`` the label under which metrics and the access log count it, and
     ``headers`` what the answer carries besides (a challenge, ``Retry-After``, ``Allow``).
     ``close`` asks for the connection to be closed after the answer: what follows on it
-    can't be trusted or isn't worth reading.
+    can't be trusted or isn't worth reading. ``says`` describes it where nothing else does.
     """
 
     status = 500
     code = "server_error"
     outcome = "server_error"
     close = False
+    says = ""
 
     def __init__(self, description: str = "", *, headers: Headers = ()) -> None:
+        description = description or self.says
         super().__init__(description or self.code)
         self.description = description
         self.headers = tuple(headers)
@@ -152,6 +154,7 @@ class UpstreamUnreachable(GatewayError):
     status = 502
     code = "bad_gateway"
     outcome = "upstream_unreachable"
+    says = "The upstream can not be reached."
 
 
 class UpstreamInvalid(GatewayError):
@@ -160,6 +163,7 @@ class UpstreamInvalid(GatewayError):
     status = 502
     code = "bad_gateway"
     outcome = "upstream_invalid"
+    says = "The upstream's answer can not be passed on."
 
 
 class UpstreamTimeout(GatewayError):
@@ -168,6 +172,7 @@ class UpstreamTimeout(GatewayError):
     status = 504
     code = "gateway_timeout"
     outcome = "upstream_timeout"
+    says = "The upstream did not answer in time."
 
 
 class SettingsError(Exception):

@@ -12,7 +12,8 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.errors import BadRequest, ContentTooLarge, GatewayError, RequestTimeout
-from gateway.headers import Fields, answer_framing, render
+from gateway.fields import Fields, render
+from gateway.framing import answer_framing
 from gateway.request_head import RequestHead
 from gateway.routes import Target
 

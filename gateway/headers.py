@@ -2,17 +2,14 @@
 
 Pure: no I/O, no asyncio, no aiohttp. Everything works on raw header pairs, so names keep their
 spelling, values their bytes, and fields their order.
-Long, because what may cross one way is read beside what may cross the other.
 """
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from urllib.parse import quote
 
 from gateway.bearer import scheme
+from gateway.fields import Fields
+from gateway.identity import identity_headers
 from gateway.request_head import (
     ACTED_UPON,
     HOP_BY_HOP,
@@ -22,8 +19,6 @@ from gateway.request_head import (
 )
 from gateway.settings import Proxy
 from gateway.tokens import Facts
-
-Fields = list[tuple[bytes, bytes]]
 
 # What Connection can't nominate away: without these the receiver would judge another message
 # than the gateway did (Traefik's CVE-2024-45410).
@@ -208,59 +203,6 @@ def _forwarding(head: RequestHead, trusted: bool, peer: str | None, scheme_name:
     return fields
 
 
-def identity_headers(facts: Facts, prefix: bytes) -> Fields:
-    """Return the fields that tell a backend who calls.
-
-    Bytes outside visible ASCII are percent-encoded as UTF-8, and so is ``%``: whatever a key
-    manager put into a document stays one value of one field.
-    """
-    return [
-        *_named(prefix + b"Client-Id", facts.client_id),
-        *_named(prefix + b"Subject", facts.sub),
-        *_scope(prefix, facts.scopes),
-    ]
-
-
-def rendered_identity(facts: Facts, prefix: bytes) -> bytes:
-    """Return ``identity_headers`` as they stand in a message."""
-    # The subject is what tells tokens apart; the rest is the same for many.
-    return b"".join(
-        (
-            _rendered_client(facts.client_id, prefix),
-            render(_named(prefix + b"Subject", facts.sub)),
-            _rendered_scope(facts.scopes, prefix),
-        )
-    )
-
-
-@lru_cache(maxsize=1024)
-def _rendered_client(client_id: str | None, prefix: bytes) -> bytes:
-    return render(_named(prefix + b"Client-Id", client_id))
-
-
-@lru_cache(maxsize=1024)
-def _rendered_scope(scopes: frozenset[str], prefix: bytes) -> bytes:
-    return render(_scope(prefix, scopes))
-
-
-def _scope(prefix: bytes, scopes: frozenset[str]) -> Fields:
-    return [(prefix + b"Scope", b" ".join(sorted(map(_field_value, scopes))))] if scopes else []
-
-
-def _named(name: bytes, value: str | None) -> Fields:
-    return [] if value is None else [(name, _field_value(value))]
-
-
-_VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
-_PLAIN = re.compile(f"[{re.escape(_VISIBLE)}]*")
-
-
-def _field_value(text: str) -> bytes:
-    if _PLAIN.fullmatch(text):
-        return text.encode()
-    return quote(text, safe=_VISIBLE).encode()
-
-
 _REPLACED = frozenset({b"content-length", b"x-request-id"})
 
 
@@ -285,48 +227,3 @@ def crossing_response(headers: RawHeaders) -> tuple[Fields, bool]:
         dropped |= nominated - _NOT_NOMINABLE
     fields = [(name, value) for lower, name, value in lowered if lower not in dropped]
     return fields, any(lower == b"date" for lower, _, _ in lowered)
-
-
-@dataclass(frozen=True, slots=True)
-class Framing:
-    """How the content of an answer is framed for the client (RFC 9112 §6.3).
-
-    ``fields`` say so; without ``chunked`` and with ``until_close`` its end is the connection's.
-    """
-
-    fields: tuple[tuple[bytes, bytes], ...] = ()
-    chunked: bool = False
-    until_close: bool = False
-
-
-def answer_framing(
-    status: int, content_length: int | None, *, bodiless: bool, http_1_1: bool
-) -> Framing:
-    """Return the framing of an answer whose upstream or maker announced ``content_length``.
-
-    ``bodiless`` is an answer without content whatever it announces: to HEAD, and 204 and 304.
-    """
-    if content_length is not None and status != 204 and status >= 200:
-        return Framing(((b"Content-Length", b"%d" % content_length),))
-    if bodiless:
-        return Framing()
-    if http_1_1:
-        return Framing(((b"Transfer-Encoding", b"chunked"),), chunked=True)
-    return Framing(until_close=True)
-
-
-def render(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return fields as they stand in a message, each with its line end."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
-
-
-def one_spelling(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
-    """Return the fields as text, each name spelt as where it first appears.
-
-    aiohttp's ClientSession loses fields whose names differ in case only.
-    """
-    spellings: dict[bytes, str] = {}
-    return [
-        (spellings.setdefault(name.lower(), name.decode("ascii")), value.decode("ascii"))
-        for name, value in headers
-    ]

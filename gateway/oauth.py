@@ -17,13 +17,8 @@ from yarl import URL
 from gateway.clock import Clock
 from gateway.errors import MethodNotAllowed, UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
-from gateway.headers import (
-    Fields,
-    HeaderPolicy,
-    client_response,
-    one_spelling,
-    upstream_request,
-)
+from gateway.fields import Fields, one_spelling
+from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.issued import Issued, Unreadable, read_issued
 from gateway.metrics import Metrics
 from gateway.oauth_messages import (

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote_plus
 
 from gateway.bearer import scheme
-from gateway.headers import Fields
+from gateway.fields import Fields
 from gateway.request_head import RawHeaders, RequestHead
 from gateway.tokens import TokenKey, token_key
 

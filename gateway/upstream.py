@@ -16,6 +16,9 @@ from aiohttp.client_proto import ResponseHandler
 from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
 
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+"""Methods that may be sent twice (RFC 9110 §9.2.2); those of them that a gateway forwards."""
+
 _AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -138,7 +141,7 @@ def upstream_errors(body: RequestBody | None = None) -> Iterator[None]:
         if body is not None and body.fault is not None:
             raise body.fault from None
         if isinstance(error, TimeoutError):  # aiohttp's time-outs are, too
-            raise UpstreamTimeout("The upstream did not answer in time.") from None
+            raise UpstreamTimeout from None
         if isinstance(error, aiohttp.ClientConnectionError | OSError):
-            raise UpstreamUnreachable("The upstream can not be reached.") from None
-        raise UpstreamInvalid("The upstream's answer can not be passed on.") from None
+            raise UpstreamUnreachable from None
+        raise UpstreamInvalid from None

@@ -7,12 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.headers import (
-    HeaderPolicy,
-    client_response,
-    one_spelling,
-    upstream_request,
-)
+from gateway.fields import one_spelling
+from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.request_head import inspect_request
 from gateway.settings import Proxy
 from gateway.tokens import Facts

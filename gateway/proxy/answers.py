@@ -9,12 +9,14 @@ import asyncio
 import re
 from dataclasses import dataclass
 
-from aiohttp import HttpVersion10, HttpVersion11, http_parser
+from aiohttp import http_parser
 from aiohttp.client_exceptions import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import UpstreamInvalid
-from gateway.headers import answer_framing, crossing_response, render
+from gateway.fields import render
+from gateway.framing import announced_length, answer_framing
+from gateway.headers import crossing_response
 
 _HEADER_BYTES = 64 * 1024
 # More than any one read brings: content is taken out of the parser as it goes in.
@@ -88,22 +90,9 @@ def read_head(message: "http_parser.RawResponseMessage", *, to_head: bool) -> An
     Raises:
         UpstreamInvalid: the answer wouldn't mean the same to the client.
     """
-    if message.code < 200:
-        raise UpstreamInvalid("The upstream switched protocols unasked.")
-    codings = [
-        value.lower() for name, value in message.raw_headers if name.lower() == b"transfer-encoding"
-    ]
-    if message.version not in {HttpVersion10, HttpVersion11} or codings not in ([], [b"chunked"]):
-        # Codings end here (RFC 9112 §6.1), and chunked is the only one that is undone.
-        raise UpstreamInvalid("The upstream's answer can not be passed on.")
+    length = announced_length(message.code, message.version, message.raw_headers)
     fields, dated = crossing_response(message.raw_headers)
     line = f"HTTP/1.1 {message.code} {message.reason}\r\n"
-    length = None
-    if not codings:
-        # The parser has seen to it that it is a number, and the only one.
-        length = next(
-            (int(v) for name, v in message.raw_headers if name.lower() == b"content-length"), None
-        )
     bodiless = message.code in {204, 304}
     framing = answer_framing(message.code, length, bodiless=bodiless or to_head, http_1_1=True)
     return AnswerHead(

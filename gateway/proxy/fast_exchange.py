@@ -10,7 +10,8 @@ import structlog
 from gateway.bearer import authorize
 from gateway.errors import GatewayError, StoreUnavailable, UpstreamTimeout
 from gateway.exchange import error_parts, reason_phrase
-from gateway.headers import render, rendered_identity
+from gateway.fields import render
+from gateway.identity import rendered_identity
 from gateway.lookups import Lookup
 from gateway.proxy.answers import AnswerHead
 from gateway.proxy.revalidation import Revalidation
@@ -18,6 +19,7 @@ from gateway.proxy.upstream import UpstreamConnection
 from gateway.proxy.whole_request import WholeRequest
 from gateway.routes import Target
 from gateway.tokens import Facts, TokenKey
+from gateway.upstream import IDEMPOTENT
 
 if TYPE_CHECKING:
     from gateway.proxy.fast import FastLane
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger(__name__)
 
-# RFC 9110 §9.2.2; those of them that a gateway forwards.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _REQUEST_ID = b"X-Request-ID: "
 _CLOSE = b"Connection: close\r\n"
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -68,11 +68,6 @@ class FastExchange:
         self.route = target.route
         self.bodiless = target.method == "HEAD"
         self.request_id = request.section.request_id or lane.new_request_id()
-
-    @property
-    def peer(self) -> str | None:
-        """The client's address."""
-        return self.client.peer
 
     @property
     def method(self) -> str:
@@ -191,7 +186,7 @@ class FastExchange:
             and self._reused
             and not self._retried
             and not self._request.body
-            and self.method in _IDEMPOTENT
+            and self.method in IDEMPOTENT
         ):
             self._retried = True
             self._lane.metrics.upstream_retried(self.route.name)
@@ -309,7 +304,7 @@ class FastExchange:
         self._leave_upstream()
         # No second attempt: an upstream that is slow is not one that has closed.
         self._retried = True
-        self.upstream_failed(UpstreamTimeout("The upstream did not answer in time."), silent=True)
+        self.upstream_failed(UpstreamTimeout(), silent=True)
 
     def fault(self) -> None:
         """The gateway itself failed: say so, or cut the client off."""

@@ -9,22 +9,21 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import ClientResponse, ClientSession, HttpVersion10, HttpVersion11, TraceConfig, hdrs
+from aiohttp import ClientResponse, ClientSession, TraceConfig
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.errors import UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
-from gateway.headers import HeaderPolicy, client_response, one_spelling, upstream_request
+from gateway.fields import one_spelling
+from gateway.framing import announced_length
+from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.metrics import Metrics
 from gateway.routes import Route
 from gateway.tokens import Facts
-from gateway.upstream import upstream_errors
+from gateway.upstream import IDEMPOTENT, upstream_errors
 
 log = structlog.stdlib.get_logger(__name__)
 
-# RFC 9110 §9.2.2; those of them that a gateway forwards.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 _UPSTREAM_FAULTS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -142,7 +141,7 @@ class HttpProxy:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # An upstream may close an idle connection just as a request goes out on it. Only
             # then, and only what may be repeated, is sent once more (RFC 9110 §9.2.2).
-            if has_body or not first.reused or method not in _IDEMPOTENT:
+            if has_body or not first.reused or method not in IDEMPOTENT:
                 raise
             self._metrics.upstream_retried(route.name)
             return await attempt()
@@ -169,14 +168,14 @@ class HttpProxy:
     async def _relay(
         self, exchange: Exchange, upstream: ClientResponse, body: RequestBody
     ) -> RelayedResponse:
-        _check_answer(upstream)
+        length = announced_length(upstream.status, upstream.version, upstream.raw_headers)
         response = RelayedResponse(
             upstream.status,
             upstream.reason or "",
             client_response(
                 upstream.raw_headers, request_id=exchange.request_id, date=exchange.date
             ),
-            content_length=_content_length(upstream),
+            content_length=length,
         )
         if exchange.closes:
             response.force_close()
@@ -219,20 +218,3 @@ class HttpProxy:
         log.warning(
             "upstream failed within its answer", route=exchange.route, error=type(error).__name__
         )
-
-
-def _check_answer(upstream: ClientResponse) -> None:
-    """Raise ``UpstreamInvalid`` for an answer that wouldn't mean the same to the client."""
-    if upstream.status < 200:
-        raise UpstreamInvalid("The upstream switched protocols unasked.")
-    codings = [coding.lower() for coding in upstream.headers.getall(hdrs.TRANSFER_ENCODING, ())]
-    if upstream.version not in {HttpVersion10, HttpVersion11} or codings not in ([], ["chunked"]):
-        # Codings end here (RFC 9112 §6.1), and chunked is the only one that is undone.
-        raise UpstreamInvalid("The upstream's answer can not be passed on.")
-
-
-def _content_length(upstream: ClientResponse) -> int | None:
-    value = upstream.headers.get(hdrs.CONTENT_LENGTH)
-    if value is None or upstream.headers.get(hdrs.TRANSFER_ENCODING) is not None:
-        return None
-    return int(value)  # the parser has seen to it that it is one

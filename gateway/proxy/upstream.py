@@ -216,7 +216,7 @@ class UpstreamConnection(asyncio.Protocol):
         except UpstreamInvalid as error:
             self._fail(exchange, error)
         except (HttpProcessingError, ClientPayloadError):
-            self._fail(exchange, UpstreamInvalid("The upstream's answer can not be passed on."))
+            self._fail(exchange, UpstreamInvalid())
 
     def _pump(self, exchange: UpstreamExchange) -> None:
         content = self._content
@@ -259,7 +259,7 @@ class UpstreamConnection(asyncio.Protocol):
             except (HttpProcessingError, ClientPayloadError):
                 pass
         if self.exchange is not None:
-            self._fail(exchange, UpstreamUnreachable("The upstream can not be reached."))
+            self._fail(exchange, UpstreamUnreachable())
 
 
 class UpstreamPool:
@@ -375,12 +375,12 @@ class UpstreamPool:
             async with asyncio.timeout(self._pools.connect_timeout_seconds):
                 connection = await self._open()
         except TimeoutError:
-            error = UpstreamTimeout("The upstream did not answer in time.")
+            error = UpstreamTimeout()
         except OSError:  # refused, not resolved, not trusted
-            error = UpstreamUnreachable("The upstream can not be reached.")
+            error = UpstreamUnreachable()
         except Exception:
             log.exception("connecting to an upstream failed")
-            error = UpstreamUnreachable("The upstream can not be reached.")
+            error = UpstreamUnreachable()
         except BaseException:  # cancelled
             self._give_room()
             raise

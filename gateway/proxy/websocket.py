@@ -14,7 +14,8 @@ from yarl import URL
 
 from gateway.errors import BadRequest
 from gateway.exchange import Exchange, RelayedResponse, reason_phrase
-from gateway.headers import HeaderPolicy, client_response, one_spelling, upstream_request
+from gateway.fields import one_spelling
+from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.routes import Route
 from gateway.tokens import Facts
 from gateway.upstream import upstream_errors

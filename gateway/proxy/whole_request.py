@@ -13,7 +13,8 @@ from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError
-from gateway.headers import HeaderPolicy, crossing_request, one_spelling
+from gateway.fields import one_spelling
+from gateway.headers import HeaderPolicy, crossing_request
 from gateway.proxy.answers import NoFlowControl, names_secret
 from gateway.proxy.upstream import UpstreamPool
 from gateway.request_head import RequestHead, inspect_request

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.headers import HeaderPolicy, identity_headers, upstream_request
+from gateway.headers import HeaderPolicy, upstream_request
+from gateway.identity import identity_headers
 from gateway.request_head import inspect_request
 from gateway.tokens import Facts
 
