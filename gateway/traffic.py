@@ -1,6 +1,7 @@
 """Everything between a request and its backend that a reload of the settings replaces."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import ClientSession, web
@@ -9,7 +10,6 @@ from gateway.clock import Clock
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.oauth import OAuthEndpoints
-from gateway.proxy.fast import FastLane
 from gateway.proxy.http import HttpProxy, reuse_trace
 from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.private_names import missing_names
@@ -19,6 +19,9 @@ from gateway.routes import Routes
 from gateway.settings import Settings
 from gateway.upstream import open_session
 from gateway.validator import Validator
+
+if TYPE_CHECKING:
+    from gateway.proxy.fast import FastLane
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -87,9 +90,10 @@ class Traffic:
             access_log_enabled=settings.logging.access_log,
             revalidate_seconds=limits.revalidate_streams.total_seconds(),
         )
-        self.lane: FastLane | None = None
-        if settings.proxy.fast_lane and _lane_can_be_used():
-            self.lane = FastLane(
+        lane_class = _fast_lane() if settings.proxy.fast_lane else None
+        self.lane = None
+        if lane_class is not None:
+            self.lane = lane_class(
                 settings,
                 routes=routes,
                 policy=policy,
@@ -142,8 +146,12 @@ class Traffic:
             await session.close()
 
 
-def _lane_can_be_used() -> bool:
+def _fast_lane() -> "type[FastLane] | None":
     missing = missing_names()
     if missing:
         log.warning("this aiohttp isn't known to the fast lane, which stays off", missing=missing)
-    return not missing
+        return None
+    # Only now: what it leans on may not even be there to import.
+    from gateway.proxy.fast import FastLane  # noqa: PLC0415
+
+    return FastLane

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from aiohttp import HttpVersion10, HttpVersion11, web
@@ -13,7 +13,6 @@ from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
 from gateway.metrics import Metrics
-from gateway.proxy.fast_exchange import FastExchange
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.server import how_client_left, may_have_trailers
@@ -22,6 +21,9 @@ from gateway.request_head import inspect_request
 from gateway.routes import Route, Routes, parse_target
 from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
+
+if TYPE_CHECKING:
+    from gateway.proxy.fast_exchange import FastExchange
 
 log = structlog.stdlib.get_logger(__name__)
 access_log = AccessLog()
@@ -212,7 +214,7 @@ class Pipeline:
             has_trailers=lambda: may_have_trailers(request),
         )
 
-    def log_fast(self, exchange: FastExchange, outcome: str, seconds: float) -> None:
+    def log_fast(self, exchange: "FastExchange", outcome: str, seconds: float) -> None:
         """Log an exchange of the fast lane as any other."""
         access_log.request(
             request_id=exchange.request_id.decode("ascii"),

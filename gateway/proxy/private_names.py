@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web_protocol
 
 OF_CONNECTIONS = (
-    *("_close", "_force_close", "_keepalive_handle", "_keepalive_timeout", "_messages"),
+    *("_close", "_force_close", "_keepalive_handle", "_keepalive_timeout", "_loop", "_messages"),
     *("_next_keepalive_close_time", "_payload_parser", "_process_keepalive", "_request_count"),
     *("_upgraded", "_waiter", "force_close", "writing_paused"),
 )

@@ -1,5 +1,6 @@
 """What the fast lane leans on in aiohttp: all of it is there, and what isn't is told."""
 
+import subprocess
 import sys
 from types import ModuleType
 from typing import Any
@@ -130,3 +131,39 @@ async def test_a_gateway_without_them_serves_on(
         assert gateway._server.fast_requests == 0
     (warning,) = log.named("this aiohttp isn't known to the fast lane, which stays off")
     assert warning["missing"] == ["RequestHandler._waiter"]
+
+
+WITHOUT_THE_MODULE = """
+import asyncio, sys
+import aiohttp, aiohttp.web
+del aiohttp.http_parser
+sys.modules["aiohttp.http_parser"] = None  # an import of it fails from here on
+from gateway.app import Gateway
+from gateway.settings import Settings
+
+async def main():
+    settings = Settings.model_validate({
+        "listen": {"port": 0},
+        "admin": {"port": 0},
+        "store": {"url": "memory://"},
+        "routes": [{"path": "/", "upstream": "http://127.0.0.1:9"}],
+    })
+    async with Gateway(settings) as gateway:
+        async with aiohttp.ClientSession() as client, client.get(gateway.url) as answer:
+            print("answered", answer.status, gateway._server.lane)
+
+asyncio.run(main())
+"""
+
+
+def test_an_aiohttp_without_the_module() -> None:
+    """Not even its import is needed by a gateway whose fast lane stays off."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_MODULE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "answered 401 None" in ended.stdout, ended.stderr
+    assert "isn't known to the fast lane" in ended.stdout + ended.stderr
