@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway.fields import one_spelling
 from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.request_head import inspect_request
 from gateway.settings import Proxy
@@ -308,19 +307,3 @@ def test_an_answer_without_a_date() -> None:
     fields = client_response([(b"X-A", b"\xff\xc3\xa9")], request_id=ID, date=b"D")
     assert fields == [(b"X-A", b"\xff\xc3\xa9"), (b"Date", b"D"), (b"X-Request-ID", ID)]
     assert client_response([(b"dAtE", b"D")], request_id=ID, date=b"E")[0] == (b"dAtE", b"D")
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ([], []),
-        ([(b"X-A", b"1"), (b"x-b", b"2")], [("X-A", "1"), ("x-b", "2")]),
-        (
-            [(b"X-Dup", b"1"), (b"x-dup", b"2"), (b"B", b""), (b"X-DUP", b"3")],
-            [("X-Dup", "1"), ("X-Dup", "2"), ("B", ""), ("X-Dup", "3")],
-        ),
-    ],
-)
-def test_one_spelling(fields: Pairs, expected: list[tuple[str, str]]) -> None:
-    """Names that differ in case only are spelt as the first, in the order they came."""
-    assert expected == one_spelling(fields)

@@ -1,11 +1,10 @@
 """Whatever a backend answers, both lanes make the same of it for the client, and go on alike."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from lanes.account import Account, compared
 from lanes.answering import (
@@ -19,33 +18,20 @@ from lanes.answering import (
     header_lines,
     plain,
 )
-from lanes.asking import WORLDS, distinct
+from lanes.asking import distinct
+from lanes.examples import many_examples
 from lanes.far_ends import Reply, good_answer
 from lanes.messages import Message, take_message
-from lanes.pair import Lane, Pair, Pairs, Setting, pairs_of_gateways
+from lanes.pair import Lane, Pair, Pairs, Setting
 
 WHOLE = [
     ([b"Content-Length: 5"], b"hello"),
     ([b"Transfer-Encoding: chunked"], b"5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n"),
     ([], b"until the end"),
 ]
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 
-@pytest.fixture(scope="module")
-def pairs() -> Iterator[Pairs]:
-    """Return the gateways, which are kept for all examples."""
-    with pairs_of_gateways(WORLDS) as pairs:
-        yield pairs
-
-
-@pytest.mark.timeout(3600 if LONG else 120)
-@settings(
-    max_examples=20_000 if LONG else 500,
-    deadline=None,
-    derandomize=not LONG,
-    suppress_health_check=list(HealthCheck),
-)
+@many_examples
 @given(answer=answers())
 def test_both_lanes_make_the_same_of_an_answer(pairs: Pairs, answer: Answer) -> None:
     """The client gets the same, as does its next request; the backend is asked as often."""

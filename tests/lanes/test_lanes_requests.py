@@ -1,11 +1,9 @@
 """Whatever a client sends, both lanes make the same of it: upstream, for the client, in the log."""
 
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from lanes.account import Account, compared
 from lanes.asking import (
@@ -19,26 +17,13 @@ from lanes.asking import (
     talk_of,
     talks,
 )
-from lanes.pair import Lane, Pair, Pairs, pairs_of_gateways
+from lanes.examples import many_examples
+from lanes.pair import Lane, Pair, Pairs
 
-LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 NEXT = b"GET /orders/next HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer good\r\n\r\n"
 
 
-@pytest.fixture(scope="module")
-def pairs() -> Iterator[Pairs]:
-    """Return the gateways, which are kept for all examples."""
-    with pairs_of_gateways(WORLDS) as pairs:
-        yield pairs
-
-
-@pytest.mark.timeout(3600 if LONG else 120)
-@settings(
-    max_examples=20_000 if LONG else 500,
-    deadline=None,
-    derandomize=not LONG,
-    suppress_health_check=list(HealthCheck),
-)
+@many_examples
 @given(talk=talks())
 def test_both_lanes_make_the_same_of_a_request(pairs: Pairs, talk: Talk) -> None:
     """The same reaches the backend, the client, the metrics and the log, and the same closes."""

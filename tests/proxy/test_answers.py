@@ -1,6 +1,7 @@
 """Header sections of answers: which are simple, what they say, and what is kept of them."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,18 @@ from gateway.proxy import answers
 from gateway.proxy.answers import AnswerHead, AnswerHeads, open_parser, read_head
 
 OK = b"HTTP/1.1 200 OK"
+
+
+SIMPLE = AnswerHead(
+    status=200,
+    start=b"HTTP/1.1 200 OK\r\n",
+    dated=False,
+    framed=b"Content-Length: 2\r\n",
+    chunked=False,
+    content_length=2,
+    bodiless=False,
+    closes=False,
+)
 
 
 def heads() -> AnswerHeads:
@@ -24,80 +37,47 @@ def section(line: bytes, *fields: bytes) -> bytes:
     [
         (
             section(OK, b"Content-Length: 2", b"Content-Type: a/b"),
-            AnswerHead(
-                status=200,
-                start=b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n",
-                dated=False,
-                framed=b"Content-Length: 2\r\n",
-                chunked=False,
-                content_length=2,
-                bodiless=False,
-                closes=False,
-            ),
+            replace(SIMPLE, start=b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\n"),
         ),
         (
             section(b"HTTP/1.1 404 Nope, sorry", b"Date: now", b"Content-Length: 0"),
-            AnswerHead(
+            replace(
+                SIMPLE,
                 status=404,
                 start=b"HTTP/1.1 404 Nope, sorry\r\nDate: now\r\n",
                 dated=True,
                 framed=b"Content-Length: 0\r\n",
-                chunked=False,
                 content_length=0,
-                bodiless=False,
-                closes=False,
             ),
         ),
         (
             section(OK, b"Connection: close, X-Hop", b"X-Hop: a", b"content-length: 3"),
-            AnswerHead(
-                status=200,
-                start=b"HTTP/1.1 200 OK\r\n",
-                dated=False,
-                framed=b"Content-Length: 3\r\n",
-                chunked=False,
-                content_length=3,
-                bodiless=False,
-                closes=True,
-            ),
+            replace(SIMPLE, framed=b"Content-Length: 3\r\n", content_length=3, closes=True),
         ),
         (
             section(b"HTTP/1.0 200 OK", b"Content-Length: 3"),
-            AnswerHead(
-                status=200,
-                start=b"HTTP/1.1 200 OK\r\n",
-                dated=False,
-                framed=b"Content-Length: 3\r\n",
-                chunked=False,
-                content_length=3,
-                bodiless=False,
-                closes=True,
-            ),
+            replace(SIMPLE, framed=b"Content-Length: 3\r\n", content_length=3, closes=True),
         ),
         (
             section(b"HTTP/1.1 204 No Content", b"X-A: b"),
-            AnswerHead(
+            replace(
+                SIMPLE,
                 status=204,
                 start=b"HTTP/1.1 204 No Content\r\nX-A: b\r\n",
-                dated=False,
                 framed=b"",
-                chunked=False,
                 content_length=None,
                 bodiless=True,
-                closes=False,
             ),
         ),
         (
             section(b"HTTP/1.1 304 Not Modified", b'ETag: "a"', b"Content-Length: 9"),
-            AnswerHead(
+            replace(
+                SIMPLE,
                 status=304,
                 start=b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n',
-                dated=False,
                 framed=b"Content-Length: 9\r\n",
-                chunked=False,
                 content_length=9,
                 bodiless=True,
-                closes=False,
             ),
         ),
     ],

@@ -267,6 +267,18 @@ def certificate(tmp_path: Path) -> CertificateFiles:
     return write_certificate(tmp_path, "localhost", now_at=SystemClock().wall())
 
 
+@pytest.fixture
+async def trusting(certificate: CertificateFiles) -> UpstreamPools:
+    """Pools that trust it; whoever uses them closes them."""
+    return UpstreamPools(
+        connections=1,
+        connect_timeout_seconds=10,
+        idle_timeout_seconds=10,
+        tick_seconds=1,
+        ca_file=certificate.certificate,
+    )
+
+
 def serving(certificate: CertificateFiles) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate.certificate, certificate.key)
@@ -286,24 +298,19 @@ def served(
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-async def test_an_upstream_with_tls(certificate: CertificateFiles, host: str) -> None:
+async def test_an_upstream_with_tls(
+    trusting: UpstreamPools, certificate: CertificateFiles, host: str
+) -> None:
     """Whom ``ca_file`` vouches for is asked, and its connection used again."""
-    pools = UpstreamPools(
-        connections=1,
-        connect_timeout_seconds=10,
-        idle_timeout_seconds=10,
-        tick_seconds=1,
-        ca_file=certificate.certificate,
-    )
     with served(OK) as serve:
         async with listening(serve, tls=serving(certificate)) as port:
-            asked = [await ask(pools, f"https://{host}:{port}") for _ in range(2)]
+            asked = [await ask(trusting, f"https://{host}:{port}") for _ in range(2)]
             assert [(each.content, each.reused) for each in asked] == [
                 (b"ok", False),
                 (b"ok", True),
             ]
-            await pools.close()
-            await until(lambda: pools.open_connections == 0)
+            await trusting.close()
+            await until(lambda: trusting.open_connections == 0)
 
 
 async def test_an_upstream_that_is_not_trusted(
@@ -317,39 +324,29 @@ async def test_an_upstream_that_is_not_trusted(
             await until(lambda: pools.open_connections == 0)
 
 
-async def test_an_upstream_with_another_s_certificate(certificate: CertificateFiles) -> None:
+async def test_an_upstream_with_another_s_certificate(
+    trusting: UpstreamPools, certificate: CertificateFiles
+) -> None:
     """One that is trusted, but isn't for this name (RFC 9110 §4.3.4), is asked nothing either."""
-    pools = UpstreamPools(
-        connections=1,
-        connect_timeout_seconds=10,
-        idle_timeout_seconds=10,
-        tick_seconds=1,
-        ca_file=certificate.certificate,
-    )
     with served(OK) as serve:
         async with listening(serve, tls=serving(certificate)) as port:
-            exchange = await ask(pools, f"https://127.1:{port}")  # as 127.0.0.1, and not in it
+            exchange = await ask(trusting, f"https://127.1:{port}")  # as 127.0.0.1, and not in it
             assert (type(exchange.error), exchange.is_sent) == (UpstreamUnreachable, False)
-            assert (await ask(pools, f"https://127.0.0.1:{port}")).content == b"ok"
-            await pools.close()
-            await until(lambda: pools.open_connections == 0)
+            assert (await ask(trusting, f"https://127.0.0.1:{port}")).content == b"ok"
+            await trusting.close()
+            await until(lambda: trusting.open_connections == 0)
 
 
-async def test_an_upstream_with_tls_that_closes_at_once(certificate: CertificateFiles) -> None:
+async def test_an_upstream_with_tls_that_closes_at_once(
+    trusting: UpstreamPools, certificate: CertificateFiles
+) -> None:
     """It can't be reached, whether it closes before the request goes out or after."""
-    pools = UpstreamPools(
-        connections=1,
-        connect_timeout_seconds=10,
-        idle_timeout_seconds=10,
-        tick_seconds=1,
-        ca_file=certificate.certificate,
-    )
     with served(b"") as serve:
         async with listening(serve, tls=serving(certificate)) as port:
-            exchange = await ask(pools, f"https://localhost:{port}")
+            exchange = await ask(trusting, f"https://localhost:{port}")
             assert type(exchange.error) is UpstreamUnreachable
-            await until(lambda: pools.open_connections == 0)
-    await pools.close()
+            await until(lambda: trusting.open_connections == 0)
+    await trusting.close()
 
 
 @pytest.mark.parametrize(
