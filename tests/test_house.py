@@ -22,6 +22,7 @@ TESTED_BY = {
     "app.py": "e2e/test_revocation_window.py",
     "process.py": "e2e/test_serve.py",
     "traffic.py": "proxy/test_pipeline_reload.py",
+    "proxy/pool.py": "proxy/test_pools.py",
     "loadtest/figures.py": "loadtest/test_analysis.py",
     "loadtest/rows.py": "loadtest/test_record.py",
     "loadtest/report/charts.py": "loadtest/test_report_page.py",

@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 
 from gateway.proxy.answers import AnswerHeads
-from gateway.proxy.upstream import UpstreamPool
+from gateway.proxy.pool import UpstreamPool
 
 _RENEWAL_SECONDS = 30.0
 """After so long a connection to a host that has a name is replaced: the name may mean another."""

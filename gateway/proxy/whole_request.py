@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.fields import one_spelling
 from gateway.headers import HeaderPolicy, crossing_request
 from gateway.proxy.answers import NoFlowControl, names_secret
-from gateway.proxy.upstream import UpstreamPool
+from gateway.proxy.pool import UpstreamPool
 from gateway.request_head import RequestHead, inspect_request
 from gateway.routes import Route, Target
 from gateway.tokens import Facts, TokenKey

@@ -7,8 +7,8 @@ import pytest
 from backends import Connection, answering, scripted
 
 from gateway.errors import UpstreamTimeout
+from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.pools import UpstreamPools
-from gateway.proxy.upstream import UpstreamPool
 from proxy.asked import Asked, ask
 from proxy.gateways import until
 
