@@ -311,11 +311,13 @@ class Gateway:
         return self._traffic.pipeline.refuse(request, error)
 
     async def _sweep(self) -> None:
+        pause = _SWEEP_INTERVAL_SECONDS
         while True:
-            await asyncio.sleep(_SWEEP_INTERVAL_SECONDS)
+            await asyncio.sleep(pause)
             self._cache.sweep(SWEEP_ENTRIES)
             self._negative_cache.sweep(SWEEP_ENTRIES)
-            self.revoked.lapse()
+            # What is left of very many goes between requests.
+            pause = 0.0 if self.revoked.lapse() else _SWEEP_INTERVAL_SECONDS
 
 
 async def _close_when_idle(traffic: Traffic) -> None:

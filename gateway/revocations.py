@@ -27,6 +27,10 @@ class RevocationMetrics(Protocol):
         ...
 
 
+MOST_AT_ONCE = 1000
+"""Tokens that one call lets go: some milliseconds' work."""
+
+
 @dataclass(slots=True)
 class RevokedToken:
     """A token that is revoked and still passes.
@@ -59,6 +63,9 @@ class RevokedTokens:
     """Tokens revoked whose facts still serve, until these are ``max_age_seconds`` old.
 
     That is the longest max age that any request may ask for.
+
+    Where very many lapse at once, ``lapse`` lets them go a part at a time. To everyone else all of
+    them are gone; only their exposure is recorded later.
     """
 
     def __init__(self, *, max_age_seconds: float, clock: Clock, metrics: RevocationMetrics) -> None:
@@ -67,16 +74,17 @@ class RevokedTokens:
         self._metrics = metrics
         self._tokens: dict[TokenKey, RevokedToken] = {}
         self._lapsing: list[tuple[float, TokenKey]] = []  # a heap; some have left already
+        self._cleared: list[RevokedToken] = []  # whose exposure isn't recorded yet
 
     def __len__(self) -> int:
         """How many there are that still pass, now."""
-        self.lapse()
-        return len(self._tokens)
+        return sum(1 for _ in self) if self.lapse() else len(self._tokens)
 
     def __iter__(self) -> Iterator[RevokedToken]:
         """Yield those that still pass, in the order in which they became known."""
         self.lapse()
-        yield from list(self._tokens.values())
+        now = self._clock.monotonic()
+        yield from [token for token in self._tokens.values() if self.lapses(token) > now]
 
     def __contains__(self, key: object) -> bool:
         return key in self._tokens
@@ -121,16 +129,27 @@ class RevokedTokens:
 
     def clear(self) -> None:
         """The facts of all tokens are gone."""
-        for key in list(self._tokens):
-            self.left(key)
+        self._cleared.extend(self._tokens.values())
+        self._tokens, self._lapsing = {}, []
+        self.lapse()
 
-    def lapse(self) -> None:
-        """Let those go whose facts no longer serve."""
-        while self._lapsing and self._lapsing[0][0] <= self._clock.monotonic():
+    def lapse(self) -> bool:
+        """Let those go whose facts no longer serve, ``MOST_AT_ONCE``; return if more have to."""
+        left = MOST_AT_ONCE
+        while self._cleared and left:
+            left -= 1
+            self._metrics.exposure(self._cleared.pop().exposure_seconds)
+        now = self._clock.monotonic()
+        while left and self._overdue(now):
+            left -= 1
             lapses, key = heappop(self._lapsing)
             token = self._tokens.get(key)
             if token is not None and token.lapses(self._max_age_seconds) == lapses:
                 self.left(key)
+        return bool(self._cleared) or self._overdue(now)
+
+    def _overdue(self, now: float) -> bool:
+        return bool(self._lapsing) and self._lapsing[0][0] <= now
 
     def set_max_age(self, seconds: float) -> None:
         """Work by another max age from now on."""

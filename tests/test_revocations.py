@@ -5,7 +5,7 @@ from clocks import FakeClock
 from scripted import CountingMetrics, keys
 
 from gateway.entries import Entry
-from gateway.revocations import RevokedTokens
+from gateway.revocations import MOST_AT_ONCE, RevokedTokens
 from gateway.tokens import Facts, TokenKey
 
 A, B, C = keys(3)
@@ -94,6 +94,33 @@ def test_clear_records_all(book: Book) -> None:
         book.mark(key)
     book.tokens.clear()
     assert (len(book.tokens), book.metrics.exposures) == (0, [0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("gone", ["lapsed", "cleared"])
+def test_very_many_go_in_parts(book: Book, gone: str) -> None:
+    """None of them passes any more, but no call records the exposure of more than some."""
+    many = keys(2 * MOST_AT_ONCE + 500)
+    for key in many[2:]:
+        book.mark(key)
+    if gone == "lapsed":
+        book.clock.advance(450)
+        book.mark(many[0])
+        book.clock.advance(450)
+    else:
+        book.tokens.clear()
+        assert len(book.metrics.exposures) == MOST_AT_ONCE
+        book.mark(many[0])
+        book.metrics.exposures.clear()
+    assert [token.key for token in book.tokens] == [many[0]]
+    assert len(book.metrics.exposures) == MOST_AT_ONCE
+    assert len(book.tokens) == 1
+    calls = 0
+    while book.tokens.lapse():
+        calls += 1
+    assert calls <= 1
+    assert len(book.tokens) == 1
+    recorded = len(many) - 2 - (MOST_AT_ONCE if gone == "cleared" else 0)
+    assert len(book.metrics.exposures) == recorded
 
 
 def test_tokens_that_come_and_go_leave_nothing(book: Book) -> None:
