@@ -78,8 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._known = known
         self.transport: asyncio.Transport | None = None
         self.exchange: UpstreamExchange | None = None
-        self.opened = 0  # as ``idle_since`` a count of ticks
-        self.idle_since = 0
+        self.opened = self.idle_since = 0  # counts of ticks
         self.counted = True  # among those that the pools may have open
         self.closes = False
         self.heard = False
@@ -204,7 +203,11 @@ class UpstreamConnection(asyncio.Protocol):
         except UpstreamInvalid as error:
             self._fail(exchange, error)
         except (HttpProcessingError, ClientPayloadError):
-            self._fail(exchange, UpstreamInvalid())
+            if self._content is None or not self._content.is_eof():
+                self._fail(exchange, UpstreamInvalid())
+            else:  # it is whole, and what follows is no answer
+                self._last_bytes = b""
+                self._pump(exchange)
 
     def _pump(self, exchange: UpstreamExchange) -> None:
         content = self._content
@@ -219,15 +222,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _end(self, exchange: UpstreamExchange) -> None:
         if self.exchange is exchange:  # not abandoned meanwhile
-            self._release()
+            self.exchange = None
+            self._remaining = -1
+            self._content = self._parser = None
+            self.go_on()
+            self._pool.take_back(self)
             exchange.answer_ends()
-
-    def _release(self) -> None:
-        self.exchange = None
-        self._remaining = -1
-        self._content = self._parser = None
-        self.go_on()
-        self._pool.take_back(self)
 
     def _fail(self, exchange: UpstreamExchange, error: GatewayError) -> None:
         self.abandon()

@@ -79,6 +79,9 @@ async def test_a_connection_is_used_again(pools: UpstreamPools) -> None:
         ("GET", [OK + OK], (200, b"ok"), False),
         ("GET", [OK[:-1], b"kmore"], (200, b"ok"), False),
         ("GET", [CHUNKED + b"2\r\nok\r\n0\r\n\r\n" + OK], (200, b"ok"), False),
+        # Whole, and what follows isn't even the beginning of an answer.
+        ("GET", [OK[:9], OK[9:-2], b"okx"], (200, b"ok"), False),
+        ("GET", [CHUNKED, b"2\r\nok\r\n0\r\n\r\nx"], (200, b"ok"), False),
     ],
     ids=lambda given: (
         b"+".join(given).decode().replace("\r\n", "|") if isinstance(given, list) else None
