@@ -265,8 +265,11 @@ class Lookups:
     def _end(self, lookup: Lookup, facts: Facts | None) -> None:
         if self._under_way.get(lookup.key) is lookup:
             del self._under_way[lookup.key]
-        callers, lookup.callers = lookup.callers, {}
-        for told in callers:
+        callers = lookup.callers
+        for told in list(callers):
+            if told not in callers:
+                continue  # it has left, because of what another did when it was told
+            del callers[told]
             try:
                 told(facts)
             except Exception:  # its own fault, and nobody else's

@@ -298,6 +298,21 @@ async def test_nothing_is_sent_for_those_who_left(bench: LookupBench) -> None:
     assert len(bench.store.commands) == 1
 
 
+async def test_a_caller_that_leaves_as_another_is_told(bench: LookupBench) -> None:
+    """Who has left isn't told, even if it is within the same call."""
+    found: list[Facts | None] = []
+
+    def leave(_: Facts | None) -> None:
+        bench.lookups.leave(lookup, found.append)
+
+    lookup = bench.lookups.join(A, LOOSE, leave)
+    bench.lookups.join(A, LOOSE, found.append)
+    (await bench.store.sent.get()).answer(ACTIVE)
+    await turns()
+    assert found == []
+    assert bench.kept
+
+
 async def test_a_caller_that_fails(bench: LookupBench) -> None:
     """One who raises when it is told, which nobody should, takes no answer from the others."""
     found: list[Facts | None] = []
