@@ -37,7 +37,11 @@ class _Shard(Cache[TokenKey, bytes | None]):
     That entry lapses first anyway, and a hit changes nothing: reading stays cheap, and the
     order of entries is the order in which they lapse. (cachetools' own TTLCache removes
     everything that has lapsed in one go: a million entries stall the event loop for seconds.)
+
+    ``due`` is when its oldest entry was to lapse when an insert last looked (monotonic seconds).
     """
+
+    due = float("-inf")
 
     def __missing__(self, key: TokenKey) -> None:
         """Find ``None`` where there is nothing: one step less than ``get`` for what is there."""
@@ -138,6 +142,8 @@ class FactsCache:
         return None
 
     def _unpacked(self, key: TokenKey) -> Entry | None:
+        if not self._size:
+            return None  # as of bad tokens most of the time
         record = self._by_byte[key[0]][key]
         if record is None:
             return None
@@ -178,23 +184,25 @@ class FactsCache:
 
     def put(self, key: TokenKey, facts: Facts, *, validated: float) -> None:
         """Keep facts learned by a lookup that began at ``validated`` (monotonic seconds)."""
+        now = self._monotonic()
         expires = float("inf")
         if facts.exp is not None:
-            expires = self._monotonic() + facts.exp - self._clock.wall()
+            expires = now + facts.exp - self._clock.wall()
         shard = self._by_byte[key[0]]
         if key in shard:
             self._drop(shard, key)  # so that it is the youngest
-        self._sweep(shard, SWEEP_AT_INSERT)
+        if now >= shard.due:
+            self._sweep(shard, SWEEP_AT_INSERT)
         if self._size >= self._max_entries:
             self._make_room(shard)
         self._number += 1
-        shard[key] = pack(Entry(facts, validated, expires, self._number))
+        shard[key] = pack(facts, validated, expires, self._number)
         self._size += 1
 
     def remove(self, key: TokenKey, cause: str | None = None) -> bool:
         """Drop the facts of a token; tell whether there were any, and count them by ``cause``."""
         shard = self._by_byte[key[0]]
-        if key not in shard:
+        if not self._size or key not in shard:
             return False
         self._drop(shard, key)
         if cause is not None:
@@ -208,6 +216,8 @@ class FactsCache:
         an instant: two events in one tick of the clock still have an order.
         """
         self._flushed = self._number
+        for shard in self._shards:
+            shard.due = float("-inf")
 
     def sweep(self, most: int) -> int:
         """Remove at most ``most`` entries that can't serve any more; return how many it did.
@@ -225,7 +235,7 @@ class FactsCache:
         return removed
 
     def _sweep(self, shard: _Shard, most: int) -> int:
-        now = self._monotonic()
+        now = shard.due = self._monotonic()
         kept_seconds = self.max_age_seconds + self.stale_seconds
         lapsed: list[TokenKey] = []
         for key in shard:
@@ -235,6 +245,7 @@ class FactsCache:
             if number <= self._flushed:
                 self._pushed_out["flushed"] += 1
             elif now < validated + kept_seconds and now < expires:
+                shard.due = min(validated + kept_seconds, expires)
                 break
             lapsed.append(key)
         for key in lapsed:

@@ -43,14 +43,14 @@ _NO_EXP = math.inf
 _read_fixed = _FIXED.unpack_from
 
 
-def pack(entry: Entry) -> bytes:
-    """Return an entry as bytes, from which ``unpack`` makes it again."""
-    active, client_id, sub, scopes, exp = entry.facts
+def pack(facts: Facts, validated: float, expires: float, number: int = 0) -> bytes:
+    """Return an entry as bytes, from which ``unpack`` makes it."""
+    active, client_id, sub, scopes, exp = facts
     grant = _pack_grant(active, client_id, scopes, sub is not None)
     fixed = _FIXED.pack(
-        entry.validated,
-        entry.expires,
-        entry.number,
+        validated,
+        expires,
+        number,
         _NO_EXP if exp is None else exp,
         _FIXED_SIZE + len(grant),
     )

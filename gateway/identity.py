@@ -27,13 +27,11 @@ def identity_headers(facts: Facts, prefix: bytes) -> Fields:
 def rendered_identity(facts: Facts, prefix: bytes) -> bytes:
     """Return ``identity_headers`` as they stand in a message."""
     # The subject is what tells tokens apart; the rest is the same for many.
-    return b"".join(
-        (
-            _rendered_client(facts.client_id, prefix),
-            render(_named(prefix + b"Subject", facts.sub)),
-            _rendered_scope(facts.scopes, prefix),
-        )
-    )
+    client = _rendered_client(facts.client_id, prefix)
+    scope = _rendered_scope(facts.scopes, prefix)
+    if facts.sub is None:
+        return client + scope
+    return b"%b%bSubject: %b\r\n%b" % (client, prefix, _field_value(facts.sub), scope)
 
 
 @lru_cache(maxsize=1024)

@@ -232,6 +232,16 @@ def test_an_insert_sweeps_a_few(clock: FakeClock) -> None:
     assert before + 1 - SWEEP_AT_INSERT == len(cache)
 
 
+def test_an_insert_sweeps_what_was_flushed(clock: FakeClock) -> None:
+    """Also if an earlier insert has found that nothing there would lapse for long."""
+    cache = make(clock)
+    first, second, third = keys(3)
+    put(cache, clock, first, second)
+    cache.flush()
+    put(cache, clock, third)
+    assert (cache.keys(), cache.evictions()) == ([third], {"size": 0, "flushed": 2})
+
+
 def test_what_may_be_stale_is_not_swept(clock: FakeClock) -> None:
     """Entries stay for as long as ``stale`` may want them."""
     cache = make(clock, stale_seconds=100.0)
