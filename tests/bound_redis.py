@@ -152,9 +152,9 @@ class BoundRedis:
             self.loop.call_soon(command.answer)
         return await command.result()
 
-    async def mget(self, names: Sequence[str]) -> list[bytes | None]:
+    async def mget(self, names: Sequence[bytes]) -> list[bytes | None]:
         found: list[bytes | None] = await self._do(
-            lambda: [self._documents.get(_key(name)) for name in names]
+            lambda: [self._documents.get(_key(name.decode())) for name in names]
         )
         return found
 
