@@ -72,7 +72,8 @@ def measure(
     with ExitStack() as stack:
         folder = stack.enter_context(private_folder())
         count = 1
-        if any(case.warm_all or case.cold for case in cases) or any(peer.marks for peer in peers):
+        many = any(case.warm_all or case.cold for case in cases)
+        if many or any(peer.marks or peer.cold for peer in peers):
             count = MANY + REVOKED + COLD_A_ROUND * given.rounds
         around = stack.enter_context(surroundings(folder, given.tools.resolve(), count))
         field = Field(around, folder)

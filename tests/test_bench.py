@@ -146,3 +146,13 @@ def test_cold_tokens_are_new_in_each_round(rig: Any) -> None:
     starts = [first for first, _ in spans]
     assert starts[0] >= cases.MANY + cases.REVOKED
     assert all(later - first >= cases.COLD_A_ROUND for first, later in itertools.pairwise(starts))
+
+
+def test_first_uses_beside_a_hot_token(rig: Any) -> None:
+    """In one case one gateway gets a hot token and another new ones, each round others."""
+    peers = importlib.import_module("peers").PEERS
+    (case,) = (case for case in rig("cases").CASES if case.name == "first")
+    hot, first = (peer for peer in peers if case.takes_part(peer))
+    assert (hot.name, first.cold) == ("ours_fast", True)
+    assert case.in_round(hot, 0, 1).tokens == case.in_round(hot, 1, 1).tokens == case.load.tokens
+    assert case.in_round(first, 0, 1).tokens != case.in_round(first, 1, 1).tokens

@@ -32,6 +32,7 @@ PEERS: tuple[Peer, ...] = (
     Ours("ours_handler", "ours, handler lane", fast_lane=False),
     Ours("ours_fast", "**ours, fast lane**"),
     # The same with one thing changed, measured against it in cases of their own.
+    Ours("ours_first", "each token for the first time", cases=("first",), cold=True),
     Ours("ours_no_feed", "without the feed of revocations", cases=("own",), feed=False),
     Ours("ours_evict", 'on_revoke = "evict"', cases=("own",), on_revoke="evict"),
     Ours("ours_marked", "10,000 revoked tokens marked", cases=("own", "stale"), marks=True),

@@ -60,6 +60,8 @@ class Peer:
     """The only cases that it takes part in; all, if empty."""
     marks: bool = False
     """Whether tokens are revoked that it has cached, before it is measured."""
+    cold: bool = False
+    """Whether each of its requests has a token of its own, where others' have a hot one."""
 
     def command(self, scene: Scene, folder: Path, ports: Mapping[str, int]) -> Sequence[str | Path]:
         """Write the configuration into ``folder`` and return how to start the gateway.

@@ -47,7 +47,7 @@ class Case:
         """Return what is sent in a round, which counts from 0."""
         load = self.marked if self.marked and peer.marks else self.load
         load = replace(load, seconds=seconds)
-        if self.cold:
+        if self.cold or peer.cold:
             first = MANY + REVOKED + number * COLD_A_ROUND
             load = replace(load, tokens=(first, COLD_A_ROUND), stop=COLD_A_ROUND)
         return load
@@ -65,6 +65,13 @@ CASES = (
     Case("hot", "One hot token", Load()),
     Case("many", "100,000 hot tokens", Load(tokens=(0, MANY)), takes=_checks, warm_all=True),
     Case("cold", "Every token cold (its first use)", Load(), takes=_checks, cold=True),
+    # Minutes may lie between two cases, in which the machine's pace changes.
+    Case(
+        "first",
+        "Ours: one hot token, or each token for the first time",
+        Load(),
+        takes=_reference,
+    ),
     Case(
         "fresh",
         "max_age 0s: the store is asked every time",
