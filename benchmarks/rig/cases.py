@@ -43,11 +43,15 @@ class Case:
             return self.name in peer.cases
         return self.takes(peer)
 
+    def is_cold(self, peer: Peer) -> bool:
+        """Whether each request to a gateway has a token of its own."""
+        return self.cold or peer.cold
+
     def in_round(self, peer: Peer, number: int, seconds: float) -> Load:
         """Return what is sent in a round, which counts from 0."""
         load = self.marked if self.marked and peer.marks else self.load
         load = replace(load, seconds=seconds)
-        if self.cold or peer.cold:
+        if self.is_cold(peer):
             first = MANY + REVOKED + number * COLD_A_ROUND
             load = replace(load, tokens=(first, COLD_A_ROUND), stop=COLD_A_ROUND)
         return load

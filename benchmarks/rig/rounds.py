@@ -136,7 +136,7 @@ class Field:
             self._send(replace(around, tokens=(first, count)), gateway)
         else:
             stop = WARM_UP_REQUESTS if not case.load.answer_bytes else 2 * load.connections
-            tokens = (0, 1) if case.cold or peer.cold else load.tokens
+            tokens = (0, 1) if case.is_cold(peer) else load.tokens
             self._send(replace(load, tokens=tokens, stop=stop, seconds=10), gateway)
 
     def _send(self, load: Load, gateway: Gateway) -> Outcome:
