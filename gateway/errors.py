@@ -131,8 +131,9 @@ class StoreUnavailable(GatewayError):
     status = 503
     code = "temporarily_unavailable"
     outcome = "store_unavailable"
+    says = "The token store can't be reached."
 
-    def __init__(self, description: str = "The token store can't be reached.") -> None:
+    def __init__(self, description: str = "") -> None:
         super().__init__(description, headers=[("Retry-After", "1")])
 
 
@@ -143,8 +144,9 @@ class TooManyConnections(GatewayError):
     code = "temporarily_unavailable"
     outcome = "too_many_connections"
     close = True
+    says = "Too many connections."
 
-    def __init__(self, description: str = "Too many connections.") -> None:
+    def __init__(self, description: str = "") -> None:
         super().__init__(description, headers=[("Retry-After", "1")])
 
 

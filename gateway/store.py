@@ -54,7 +54,6 @@ class TokenStore:
     ) -> None:
         self.in_memory = in_memory
         self.key_prefix = key_prefix
-        self._prefix = key_prefix.encode()
         self.timeout_seconds = timeout_seconds
         self.client = client
         self._sentinels = sentinels
@@ -75,7 +74,7 @@ class TokenStore:
     async def get_many(self, keys: Sequence[TokenKey]) -> list[bytes | None]:
         """Return the document of each token, in order; ``None`` where there is none."""
         # As bytes, which redis-py packs sooner.
-        names = [self._prefix + key.hex().encode() for key in keys]
+        names = [self.name(key).encode() for key in keys]
         async with self._answering():
             if isinstance(self.client, RedisCluster):
                 found = await self.client.mget_nonatomic(names)
