@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto
 ON_THE_LANES := tests/proxy tests/e2e tests/faults $(wildcard tests/lanes tests/test_oauth*.py) \
 	tests/test_supervisor.py
 UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-header
+	--generate-hashes --no-emit-index-url --no-header --no-strip-extras
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-matrix test-long loadtest fleet bench check format lock clean
