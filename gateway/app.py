@@ -1,7 +1,4 @@
-"""The composition root: builds every object once, and owns the life of both ports.
-
-Long, because it is where all parts meet.
-"""
+"""The composition root: builds every object once, and owns the life of both ports."""
 
 import asyncio
 from contextlib import suppress

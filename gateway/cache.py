@@ -6,7 +6,6 @@ hit; removing what has lapsed is housekeeping and never decides anything.
 A million tokens must cost no pause (``docs/decisions/0010-facts-are-cached-as-bytes.md``). Keys and
 what is kept under them are bytes, in mappings of some thousands each: there is nothing for the
 garbage collector to walk through, and no mapping that takes long to grow.
-Long, because what one call may do is bounded in each of them.
 """
 
 from collections import Counter

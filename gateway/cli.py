@@ -1,7 +1,7 @@
 """The commands: parse, then call.
 
 What they call is imported when they are run, so that ``--help`` is quick and the optional
-parts stay optional. Long, because it holds the help of every command.
+parts stay optional.
 """
 # ruff: noqa: PLC0415 (for that reason)
 

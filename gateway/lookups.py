@@ -3,7 +3,6 @@
 A lookup is shared by all who ask for the same token while it is under way, and what is
 asked for together goes to the store together: from Python a command costs Redis's client some
 120 µs of CPU, and a key of it one or two.
-Long, because whatever may begin, share or end a lookup is told here.
 """
 
 import asyncio

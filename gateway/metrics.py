@@ -4,7 +4,6 @@ Whoever counts sees a method named after the event, never the client library. No
 holds a token, a token key or anything else that a client can make up. What is counted on every
 request is a plain number until metrics are read (``counts``): only the event loop's thread may
 count, and read.
-Long, because every metric is defined in one place.
 """
 
 import platform

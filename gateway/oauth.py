@@ -3,7 +3,6 @@
 The key manager judges these requests, and what it says goes to the client byte for byte. The
 gateway takes from a success what the token store has to know, and nothing is sent twice: an
 answer that got lost may have replaced a refresh token (RFC 6749 §6).
-Long, because the two endpoints share all of their forwarding.
 """
 
 import asyncio

@@ -4,7 +4,6 @@ A client gets its answer from the token endpoint even if the store is down: the 
 have taken its refresh token away for it. What couldn't be written then waits in memory, in the
 order in which it came, and is tried again. A revocation that couldn't be written waits as well,
 but its client is told (``docs/decisions/0003-revocation-needs-the-store.md``).
-Long, because what waits and what is written share one order.
 """
 
 import asyncio

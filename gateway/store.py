@@ -3,7 +3,6 @@
 The value of a token is an RFC 7662 introspection document; ``docs/store.md`` describes it
 for whoever writes it. Every call ends within the store's time-out, and every way in which
 Redis can fail ends as ``StoreUnavailable``: a store that is down says nothing of a token.
-Long, because every kind of Redis is opened here.
 """
 
 import asyncio

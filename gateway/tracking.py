@@ -4,7 +4,6 @@ On each server one connection, in RESP2, that redirects the invalidations of its
 tracking to itself, and then subscribes to the channel on which they arrive. So there is one
 connection to lose, not two, and its ``PONG`` says that all that came before it has arrived. (See
 ``docs/decisions/0008-one-connection-that-redirects-to-itself.md``.)
-Long, because one server, a Cluster and a failover are heard in the same way.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""What the gateway knows of a token: from the cache, from a lookup under way, from the store.
-
-Long, because whatever may change what is known of a token is told here, and nowhere else.
-"""
+"""What the gateway knows of a token: from the cache, from a lookup under way, from the store."""
 
 from collections.abc import Iterator
 from typing import Protocol

@@ -1,7 +1,4 @@
-"""Credentials of a request, and the challenges that answer it (RFC 6750).
-
-Long, because it is tables.
-"""
+"""Credentials of a request, and the challenges that answer it (RFC 6750)."""
 
 from string import ascii_letters
 

@@ -1,7 +1,4 @@
-"""What crosses the proxy in each direction, as transcripts of header sections.
-
-Long, because it is tables.
-"""
+"""What crosses the proxy in each direction, as transcripts of header sections."""
 
 from collections.abc import Sequence
 

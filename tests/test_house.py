@@ -37,7 +37,6 @@ TESTED_BY = {
     "loadtest/report/timeline.py": "loadtest/test_report_page.py",
 }
 """Where a module's tests stand if not in a file of its name."""
-MANY_LINES = {"gateway": 250, "tests": 400}  # tests are transcripts and tables: long and flat
 
 
 @cache
@@ -195,18 +194,6 @@ def test_pure_modules_do_no_io(name: str) -> None:
     """What decides is pure, so that its tests are tables and the fast lane can share it."""
     impure = {"aiohttp", "asyncio", "logging", "os", "redis", "socket", "structlog", "time"}
     assert impure & packages(tree("gateway", PurePosixPath(f"{name}.py"))) == set()
-
-
-@pytest.mark.parametrize("folder", ["gateway", "tests"])
-def test_long_files_say_why(folder: str) -> None:
-    """A file that takes long to read gives its reason: its docstring says "Long, …"."""
-    long = []
-    for path in modules(folder):
-        lines = (ROOT / folder / path).read_text("utf-8").count("\n")
-        said = ast.get_docstring(tree(folder, path)) or ""
-        if lines > MANY_LINES[folder] and "Long, " not in said:
-            long.append(f"{path}: {lines} lines")
-    assert long == []
 
 
 def test_no_vague_names() -> None:

@@ -3,7 +3,6 @@
 Numbers in the names are the lines of the checklist of OAuth rules that a forwarding gateway must
 get right: 1 to 5 the token endpoint, 6 to 10 the revocation endpoint (test_oauth_tokens.py has
 what becomes of the tokens).
-Long, because it goes through the checklist line by line.
 """
 
 import asyncio

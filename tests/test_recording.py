@@ -1,7 +1,4 @@
-"""Issued and revoked tokens on their way into the token store, also while it is down.
-
-Long, because each order in which store, client and revocation may fail is a test.
-"""
+"""Issued and revoked tokens on their way into the token store, also while it is down."""
 
 import asyncio
 import json

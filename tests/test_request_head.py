@@ -1,7 +1,4 @@
-"""A request's header section, as tables: what it says, and what could be said two ways.
-
-Long, because it is tables.
-"""
+"""A request's header section, as tables: what it says, and what could be said two ways."""
 
 from typing import Any
 

@@ -1,7 +1,4 @@
-"""From a request target to its route, as tables: what is refused, what governs, what is sent on.
-
-Long, because it is tables.
-"""
+"""From a request target to its route, as tables: what is refused, what governs, what is sent on."""
 
 from urllib.parse import unquote
 

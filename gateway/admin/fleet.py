@@ -5,7 +5,6 @@ Any other resource of the workers' admin application is here too. What its answe
 decided by a ``Combine`` in ``combined``; without one, a ``GET`` is answered by one worker (right
 for pages and documents), and everything else is done by all of them: the answer is the first of
 the highest status, so that what failed anywhere has failed.
-Long, because every way to ask several workers is here.
 """
 
 import asyncio

@@ -4,7 +4,6 @@ oauthlib decides the order of the checks and the wire form of the answers; what 
 issued tokens is answered here, each change of state is made in ``storage``. The parameters it
 sees were cut down to those the endpoint knows (``server``), so that a request can't smuggle in
 a ``user`` or ``scopes`` that oauthlib would take for its own attributes.
-Long, because oauthlib asks its questions of one class.
 """
 
 # ruff: noqa: ARG002 - oauthlib's interface hands over more than each answer needs

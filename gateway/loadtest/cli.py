@@ -1,7 +1,7 @@
 """The commands ``gateway loadtest run``, ``report`` and ``merge``: parse, then call.
 
 What they call is imported when they are run: ``--help`` is quick, and the extra ``loadtest``
-stays optional. Long, because it holds the help of every flag.
+stays optional.
 """
 # ruff: noqa: PLC0415 (for that reason)
 

@@ -13,7 +13,6 @@ A pool never retries, never slows a plan down and never drops a request without 
 that finds no free connection waits and is sent late, and one that has waited for as long as an
 answer may take comes back unsent.
 
-Long, because what becomes of a connection is decided in one place.
 """
 
 import asyncio

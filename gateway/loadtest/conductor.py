@@ -8,7 +8,6 @@ A token's life: it is asked for; probed at each target on a grid of its own that
 first use; revoked once it has been accepted for the warm-up; probed on until each target has
 refused it for ``settle``, or its watch ends.
 
-Long, because what is due and what is answered are two halves of the same rules.
 """
 
 from collections import Counter, deque

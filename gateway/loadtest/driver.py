@@ -4,7 +4,6 @@ It sends what is due when it is due, however late the answers are. When it can't
 requests are late by as much and say so, in the record and on the display; what is later than
 an answer may take is written down as unsent.
 
-Long, because a run's beginning, its way and its end share what they know.
 """
 
 import asyncio

@@ -3,7 +3,6 @@
 Everything a report says is derived from this file, at any later time. Its first row is the
 header; the last one, when the run ended in order, is the end. ``rows`` says what each means.
 The reader parses many lines at a time, and looks at single ones only to say which is wrong.
-Long, as it hands on the rows by name.
 """
 
 import json

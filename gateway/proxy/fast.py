@@ -2,7 +2,6 @@
 
 It takes a request only if nothing about it is in doubt; every other one goes to the handler lane
 with its bytes untouched. What it decides, it decides by the same functions.
-Long, because a request is read in one place, from its bytes to what goes out.
 """
 
 import asyncio

@@ -1,7 +1,4 @@
-"""One request on the fast lane and its answer: a state machine that no task waits in.
-
-Long, because each event that may come while an exchange is under way is answered here.
-"""
+"""One request on the fast lane and its answer: a state machine that no task waits in."""
 
 from typing import TYPE_CHECKING
 

@@ -2,7 +2,6 @@
 
 A subclass of aiohttp's server and of its connection protocol, because aiohttp has no time-out
 for a header section and shows the bytes of a malformed request in its answer and its log.
-Long, because its protocol is one class, and so is what mends it.
 """
 
 import asyncio

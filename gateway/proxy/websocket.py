@@ -1,7 +1,4 @@
-"""A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455).
-
-Long, because both ends of a relay are closed together.
-"""
+"""A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455)."""
 
 import asyncio
 from contextlib import suppress

@@ -1,7 +1,6 @@
 """The sections of the settings: every setting is a field here, with its default and meaning.
 
 ``config/gateway.toml`` lists them all. Instances are immutable: a reload builds new ones.
-Long, because it is the one list of them.
 """
 
 from datetime import timedelta

@@ -1,7 +1,4 @@
-"""Requests for both lanes: a good one, odd in a few respects.
-
-Long, because it is a table of all that may be odd.
-"""
+"""Requests for both lanes: a good one, odd in a few respects."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

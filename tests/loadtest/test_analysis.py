@@ -1,7 +1,4 @@
-"""The whole analysis on runs whose truth is known, and on estimators that would be wrong.
-
-Long, because each estimator with a known mistake stands here beside the checks that catch it.
-"""
+"""The whole analysis on runs whose truth is known, and on estimators that would be wrong."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,4 @@
-"""The rules of a run, played without a network and without time.
-
-Long, a transcript for each rule.
-"""
+"""The rules of a run, played without a network and without time."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,4 @@
-"""The fast lane in a gateway: what it takes, what it tells, and how connections end around it.
-
-Long, because it says again of this lane what elsewhere is said of gateways.
-"""
+"""The fast lane in a gateway: what it takes, what it tells, and how connections end around it."""
 
 import asyncio
 import ssl

@@ -1,7 +1,4 @@
-"""Requests on the fast lane, and what may come while one is under way.
-
-Long, because each event that may come is tried at each point at which it may.
-"""
+"""Requests on the fast lane, and what may come while one is under way."""
 
 import asyncio
 from collections.abc import Sequence
