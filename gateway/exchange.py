@@ -63,6 +63,22 @@ class Exchange:
         chunked = self.head is not None and self.head.chunked
         return self.stopping() or (chunked and self.has_trailers())
 
+    @property
+    def leaves_doubt(self) -> bool:
+        """Whether the next request might be looked for where this one's content is.
+
+        So it is while content is still to come that nobody will read, or that may never come
+        because it was expected and not asked for (RFC 9110 §10.1.1), and with content behind TRACE,
+        which must have none (RFC 9110 §9.3.8). An answer that the gateway gives itself is the last
+        on its connection then (RFC 9112 §11.2).
+        """
+        if not self.request.content.is_eof():
+            return True
+        head = self.head
+        return head is not None and (
+            head.expects_continue or (head.has_body and self.request.method == "TRACE")
+        )
+
 
 class RequestBody:
     """The content of a request, as it arrives: within its size, its pace, and only when wanted.
@@ -209,9 +225,7 @@ def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
     fields, body = error_parts(error, exchange.request_id)
     fields.append((b"Date", exchange.date))
     response = RelayedResponse(error.status, reason_phrase(error.status), fields, body=body)
-    head = exchange.head
-    if error.close or exchange.closes or (head is not None and head.expects_continue):
-        # Nobody knows whether content follows that was never asked for (RFC 9110 §10.1.1).
+    if error.close or exchange.closes or exchange.leaves_doubt:
         response.force_close()
     return response
 

@@ -56,7 +56,11 @@ def parse_target(method: str, raw_target: str) -> Target:
         BadRequest: not in origin form (RFC 9112 §3.2), or a path that could be read as another.
     """
     if method.upper() in _REFUSED_METHODS:
-        raise MethodNotAllowed("CONNECT and TRACE are not served.", headers=[("Allow", "")])
+        refused = MethodNotAllowed("CONNECT and TRACE are not served.", headers=[("Allow", "")])
+        # What follows CONNECT is a tunnel's to one parser, its content to another and a request
+        # to a third: nobody reads it as anything (RFC 9110 §9.3.6, RFC 9112 §11.2).
+        refused.close = method.upper() == "CONNECT"
+        raise refused
     if not _METHOD.fullmatch(method):
         raise BadRequest("The method is malformed.")
     if not raw_target.startswith("/"):

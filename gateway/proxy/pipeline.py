@@ -201,7 +201,10 @@ class Pipeline:
             (b"Date", exchange.date),
             (b"X-Request-ID", exchange.request_id),
         ]
-        return RelayedResponse(200, "OK", fields, body=b"")
+        response = RelayedResponse(200, "OK", fields, body=b"")
+        if exchange.leaves_doubt:
+            response.force_close()
+        return response
 
     def _begin(self, request: web.BaseRequest) -> Exchange:
         return Exchange(

@@ -38,17 +38,6 @@ async def test_connect_and_trace_are_refused(
     assert backend.seen == []
 
 
-async def test_what_follows_a_refused_connect_is_a_request(
-    gateway: Gateway, backend: RecordingBackend
-) -> None:
-    """Nobody gets a tunnel: what comes next on the connection is judged like any request."""
-    async with connect(gateway.url) as client:
-        await client.send(request("a.test:443", method="CONNECT"), request("/", token=None))
-        statuses = [(await client.answer()).status for _ in range(2)]
-    assert statuses == [405, 401]
-    assert backend.seen == []
-
-
 async def test_options_asterisk_is_answered(gateway: Gateway, backend: RecordingBackend) -> None:
     """It asks about the gateway as a whole, so the gateway says (RFC 9110 §9.3.7)."""
     async with connect(gateway.url) as client:
