@@ -14,10 +14,24 @@ def render(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
 def one_spelling(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """Return the fields as text, each name spelt as where it first appears.
 
-    aiohttp's ClientSession loses fields whose names differ in case only.
+    aiohttp's ClientSession loses fields whose names differ in case only. ``to_bytes`` returns
+    the bytes of a value again, whatever they are.
     """
     spellings: dict[bytes, str] = {}
     return [
-        (spellings.setdefault(name.lower(), name.decode("ascii")), value.decode("ascii"))
+        (spellings.setdefault(name.lower(), name.decode("ascii")), to_text(value))
         for name, value in headers
     ]
+
+
+def to_text(value: bytes) -> str:
+    """Return the bytes of a value as text that ``to_bytes`` turns back, as aiohttp's parser does.
+
+    They are opaque, in no encoding that a recipient could know of (RFC 9110 §5.5).
+    """
+    return value.decode("utf-8", "surrogateescape")
+
+
+def to_bytes(text: str) -> bytes:
+    """Return the bytes that ``to_text`` was given."""
+    return text.encode("utf-8", "surrogateescape")

@@ -10,13 +10,12 @@ from dataclasses import replace
 
 import structlog
 from aiohttp import ClientSession
-from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.clock import Clock
 from gateway.errors import MethodNotAllowed, UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
-from gateway.fields import Fields, one_spelling
+from gateway.fields import Fields
 from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.issued import Issued, Unreadable, read_issued
 from gateway.metrics import Metrics
@@ -33,7 +32,7 @@ from gateway.oauth_messages import (
 from gateway.recording import Recorder
 from gateway.settings import KeyManager, Limits
 from gateway.tokens import token_key
-from gateway.upstream import upstream_errors
+from gateway.upstream import outgoing, upstream_errors
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -148,7 +147,7 @@ class OAuthEndpoints:
                 self._session.request(
                     exchange.request.method,
                     URL(url, encoded=True),
-                    headers=CIMultiDict(one_spelling(self._fields(exchange))),
+                    headers=outgoing(self._fields(exchange), url),
                     data=body or None,
                     allow_redirects=False,
                 ) as response,

@@ -43,7 +43,8 @@ ACTED_UPON = _LOOKED_AT | _ENDS_HERE
 """Fields that frame or route a message, or that the gateway decides by."""
 
 _NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_BAD_IN_VALUE = re.compile(rb"[^\t\x20-\x7e]")
+# Bytes from 0x80 on are opaque data, which passes (RFC 9110 §5.5).
+_BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _DIGITS = re.compile(rb"[0-9]{1,18}")

@@ -1,8 +1,9 @@
 """How the gateway reaches what is behind it, and what its failures mean to a client."""
 
 import asyncio
+import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,15 +11,30 @@ from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import aiohttp
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+from aiohttp import (
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    DummyCookieJar,
+    TCPConnector,
+)
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.http_writer import StreamWriter
+from multidict import CIMultiDict
 
 from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
+from gateway.fields import one_spelling, to_bytes
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 §9.2.2); those of them that a gateway forwards."""
 
+# No field of a request can have this name, which isn't a token.
+_TARGET = ":path"
+_AUTHORITY = re.compile(r"[^/?]*//[^/?]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
@@ -63,6 +79,74 @@ class _UpstreamConnection(ResponseHandler):
         if exc is not None and content is not None and not content.is_eof():
             content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
         super().connection_lost(exc)
+
+
+class _UpstreamRequest(ClientRequest):
+    """A request that goes out as it is given: each byte of its target and of its fields' values.
+
+    aiohttp's own loses the question mark of an empty query, and bytes that aren't UTF-8.
+    """
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        """Send the header section, and begin to send the content; aiohttp's, but for the bytes."""
+        protocol = conn.protocol
+        assert protocol is not None
+        told = partial(self._on_headers_request_sent, self.method, self.url)
+        writer = _HeadWriter(protocol, self.loop, on_headers_sent=told)
+        if self.chunked is not None:
+            writer.enable_chunking()
+        target = self.headers.pop(_TARGET, self.url.raw_path_qs)
+        await writer.write_headers(f"{self.method} {target} HTTP/1.1", self.headers)
+        writing = None
+        if self._body or protocol.writing_paused:
+            writing = asyncio.create_task(
+                self.write_bytes(writer, conn, self._get_content_length())
+            )
+            self._writer = writing
+        else:
+            protocol.start_timeout()
+            writer.set_eof()
+        assert self.response_class is not None
+        assert self._session is not None
+        answer = self.response_class(
+            self.method,
+            self.original_url,
+            writer=writing,
+            continue100=None,
+            timer=self._timer,
+            request_info=self.request_info,
+            traces=self._traces,
+            loop=self.loop,
+            session=self._session,
+            stream_writer=writer,
+        )
+        vars(self)["response"] = answer  # aiohttp has it as None, to its type checker
+        return answer
+
+
+class _HeadWriter(StreamWriter):
+    async def write_headers(self, status_line: str, headers: CIMultiDict[str]) -> None:
+        """Keep a header section until the first content goes out with it."""
+        if self._on_headers_sent is not None:
+            await self._on_headers_sent(headers)
+        lines = [status_line, *(f"{name}: {value}" for name, value in headers.items())]
+        if any(map(_CONTROL.search, lines)):  # never: what came was judged
+            raise ValueError("a field has control bytes")
+        self._headers_buf = to_bytes("\r\n".join([*lines, "", ""]))
+        self._headers_written = False
+
+
+def outgoing(fields: Iterable[tuple[bytes, bytes]], url: str) -> CIMultiDict[str]:
+    """Return what makes a session send these fields, and ``url``'s target, byte for byte."""
+    headers = CIMultiDict(one_spelling(fields))
+    headers[_TARGET] = request_target(url)
+    return headers
+
+
+def request_target(url: str) -> str:
+    """Return the target in origin form that a URL asks for, byte for byte (RFC 9112 §3.2.1)."""
+    target = _AUTHORITY.sub("", url, count=1)
+    return target if target.startswith("/") else f"/{target}"
 
 
 async def _decline_redirect(
@@ -111,6 +195,7 @@ def open_session(
             sock_read=read_timeout_seconds,
         ),
         cookie_jar=DummyCookieJar(),
+        request_class=_UpstreamRequest,
         auto_decompress=False,
         trust_env=False,
         skip_auto_headers=_AUTO_HEADERS,

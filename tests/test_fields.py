@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.fields import one_spelling, render
+from gateway.fields import one_spelling, render, to_bytes, to_text
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -34,3 +34,12 @@ def test_rendered(fields: Pairs, expected: bytes) -> None:
 def test_one_spelling(fields: Pairs, expected: list[tuple[str, str]]) -> None:
     """Names that differ in case only are spelt as the first, in the order they came."""
     assert expected == one_spelling(fields)
+
+
+@pytest.mark.parametrize("value", [b"", b"caf\xe9", b"caf\xc3\xa9", b"\xff\xfe", bytes(range(256))])
+def test_text_and_back(value: bytes) -> None:
+    """A value's bytes are the same again, in whatever encoding they were or weren't."""
+    assert to_bytes(to_text(value)) == value
+    assert [(name, to_bytes(text)) for name, text in one_spelling([(b"A", value)])] == [
+        ("A", value)
+    ]

@@ -235,10 +235,11 @@ def test_refused_names(name: bytes) -> None:
 
 @pytest.mark.parametrize("byte", [*range(0x20), *range(0x7F, 0x100)])
 def test_refused_bytes(byte: int) -> None:
-    """Control bytes and those beyond ASCII are refused in a value; only the tab is taken."""
-    headers = [(b"Host", b"a"), (b"X-A", b"a%cb" % byte)]
-    if byte == 0x09:
-        assert inspect_request(headers, http_1_1=True).fields == ((b"x-a", b"X-A", b"a\tb"),)
+    """Control bytes are refused in a value; the tab and opaque bytes pass (RFC 9110 §5.5)."""
+    value = b"a%cb" % byte
+    headers = [(b"Host", b"a"), (b"X-A", value)]
+    if byte == 0x09 or byte >= 0x80:
+        assert inspect_request(headers, http_1_1=True).fields == ((b"x-a", b"X-A", value),)
         return
     with pytest.raises(BadRequest) as caught:
         inspect_request(headers, http_1_1=True)
@@ -374,7 +375,7 @@ def test_size() -> None:
     st.sampled_from(["refuse", "drop", "allow"]),
 )
 def test_what_passes_can_be_read_one_way(headers: Pairs, http_1_1: bool, underscores: str) -> None:
-    """Whatever comes, it is refused, or frames the message one way and is plain ASCII."""
+    """Whatever comes, it is refused, or frames the message one way and has no control bytes."""
     try:
         head = inspect_request(headers, http_1_1=http_1_1, underscores=underscores)
     except GatewayError:
@@ -385,6 +386,6 @@ def test_what_passes_can_be_read_one_way(headers: Pairs, http_1_1: bool, undersc
     assert head.chunked == (b"transfer-encoding" in names)
     assert (head.content_length is not None) == (b"content-length" in names)
     for _, name, value in head.fields:
-        assert (name + value).isascii()
+        assert name.isascii()
         assert not set(b"\r\n\0: ") & set(name)
         assert not set(b"\r\n\0") & set(value)

@@ -17,7 +17,7 @@ from yarl import URL
 
 from gateway.errors import ContentTooLarge, GatewayError
 from gateway.exchange import RequestBody
-from gateway.upstream import open_session, upstream_errors
+from gateway.upstream import open_session, outgoing, request_target, upstream_errors
 
 INFO = aiohttp.RequestInfo(
     URL("http://b/s3cret"), "GET", CIMultiDictProxy(CIMultiDict()), URL("http://b/s3cret")
@@ -218,3 +218,45 @@ async def test_a_silent_upstream() -> None:
             await session.get(f"http://127.0.0.1:{port}/")
     assert caught.value.outcome == "upstream_timeout"
     await session.close()
+
+
+LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+async def test_each_byte_goes_out_as_it_was_given(session: ClientSession) -> None:
+    """The library's own client would drop bytes that aren't UTF-8, and an empty query's mark."""
+    fields = [(b"X-A", b"caf\xe9"), (b"X-B", b"caf\xc3\xa9"), (b"x-a", b"\xff"), (b"X-E", b"")]
+    async with raw_upstream(LAST) as (url, heads):
+        target = url.rstrip("/") + '/a%7e?"<>'
+        for content in (None, b"abc"):
+            headers = outgoing(fields, f"{target}?")
+            async with session.request("POST", url, headers=headers, data=content):
+                pass
+    for head in heads:
+        assert head.startswith(b'POST /a%7e?"<>? HTTP/1.1\r\n')
+        assert b"X-A: caf\xe9\r\nX-B: caf\xc3\xa9\r\nX-A: \xff\r\nX-E: \r\n" in head
+    assert [b"Content-Length: 3\r\n" in head for head in heads] == [False, True]
+
+
+async def test_no_control_byte_goes_out(session: ClientSession) -> None:
+    """Whatever went wrong before: a line end in a value never makes another field."""
+    async with raw_upstream(LAST) as (url, heads):
+        with pytest.raises(ValueError, match="control bytes"):
+            await session.get(url, headers=outgoing([(b"X-A", b"a\r\nX-B: b")], url))
+    assert b"X-B" not in b"".join(heads)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://a", "/"),
+        ("http://a/", "/"),
+        ("http://a:80/b/?", "/b/?"),
+        ("https://[::1]:8/b?c=//d", "/b?c=//d"),
+        ("http://a?b=/c", "/?b=/c"),
+        ("http://a/b//c?", "/b//c?"),
+    ],
+)
+def test_targets_of_urls(url: str, target: str) -> None:
+    """All behind the authority, as it is written."""
+    assert request_target(url) == target

@@ -32,7 +32,7 @@ from gateway.validator import Validator
 log = structlog.stdlib.get_logger(__name__)
 
 _REQUEST_LINE = re.compile(rb"(DELETE|GET|HEAD|OPTIONS|PATCH|POST|PUT) (/[\x21-\x7e]*) HTTP/1\.1")
-_PLAIN = re.compile(rb"[\t\x20-\x7e]*").fullmatch  # as ``inspect_request`` has it
+_PLAIN = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch  # as ``inspect_request`` has it
 _REQUEST_ID = b"X-Request-ID: "
 _REPEATS = GatewayConnection.REPEATS
 _MOST_BODY = 64 * 1024
@@ -215,7 +215,7 @@ class FastLane:
 
     def _judge_line(self, line: bytes) -> FastRoute | None:
         match = _REQUEST_LINE.fullmatch(line)
-        if match is None or match[2].endswith(b"?"):  # aiohttp's client drops an empty query
+        if match is None:
             return None
         method = match[1].decode("ascii")
         try:

@@ -10,17 +10,15 @@ from typing import Any
 import aiohttp
 import structlog
 from aiohttp import ClientResponse, ClientSession, TraceConfig
-from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
-from gateway.fields import one_spelling
 from gateway.framing import announced_length
 from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.metrics import Metrics
 from gateway.routes import Route
 from gateway.tokens import Facts
-from gateway.upstream import IDEMPOTENT, upstream_errors
+from gateway.upstream import IDEMPOTENT, outgoing, upstream_errors
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -116,8 +114,8 @@ class HttpProxy:
             facts=facts,
         )
         method = exchange.request.method
-        url = URL(route.url(exchange.target), encoded=True)
-        headers = CIMultiDict(one_spelling(fields))
+        url = route.url(exchange.target)
+        headers = outgoing(fields, url)
         has_body = exchange.head.has_body
 
         async def attempt(first: _Attempt | None = None) -> ClientResponse:
@@ -128,7 +126,7 @@ class HttpProxy:
                     context.sent = lambda: self._wait(patience, self._read_timeout_seconds)
                 return await self._session.request(
                     method,
-                    url,
+                    URL(url, encoded=True),
                     headers=headers,
                     data=self._handed_over(body, patience) if has_body else None,
                     allow_redirects=False,

@@ -13,7 +13,7 @@ from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gateway.errors import GatewayError
-from gateway.fields import one_spelling
+from gateway.fields import one_spelling, to_bytes
 from gateway.headers import HeaderPolicy, crossing_request
 from gateway.proxy.answers import NoFlowControl, names_secret
 from gateway.proxy.pool import UpstreamPool
@@ -193,7 +193,7 @@ class Sections:
 
 
 def _text(fields: list[tuple[str, str]]) -> bytes:
-    return "".join([f"{name}: {value}\r\n" for name, value in fields]).encode("ascii")
+    return to_bytes("".join([f"{name}: {value}\r\n" for name, value in fields]))
 
 
 def _parts(
@@ -201,7 +201,7 @@ def _parts(
 ) -> tuple[bytes, bytes | None]:
     """Return the fields around the value of Authorization, if it was cut out and crosses."""
     for index, (name, value) in enumerate(fields):
-        if cut and name.lower() == "authorization" and value.encode() in head.authorizations:
+        if cut and name.lower() == "authorization" and to_bytes(value) in head.authorizations:
             before = _text(fields[:index]) + f"{name}: ".encode("ascii")
             return before, b"\r\n" + _text(fields[index + 1 :])
     return _text(fields), None

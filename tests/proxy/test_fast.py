@@ -32,28 +32,17 @@ CHUNKED = b"2\r\nok\r\n0\r\n\r\n"
 # What it takes.
 
 
-@pytest.mark.parametrize(
-    ("target", "took", "forwarded"),
-    [
-        ("/a?b=c", 1, "/a?b=c"),
-        ("/a?b=%20&b", 1, "/a?b=%20&b"),
-        ("/a?", 0, "/a"),
-        ("/a?b?", 0, "/a?b?"),
-        ("/?", 0, "/"),
-        ("/%61", 1, "/a"),
-    ],
-)
-async def test_targets(backend: RecordingBackend, target: str, took: int, forwarded: str) -> None:
-    """A query that may be dropped on the way is left to the handler lane, which says the same."""
-    for lane, expected in ((FAST_LANE, took), (HANDLER_LANE, 0)):
+@pytest.mark.parametrize("target", ["/a?b=c", "/a?b=%20&b", "/a?", "/a?b?", "/?", "/a??", "/%61"])
+async def test_targets(backend: RecordingBackend, target: str) -> None:
+    """It takes any of them, and both lanes send it on byte for byte."""
+    for lane, expected in ((FAST_LANE, 1), (HANDLER_LANE, 0)):
         async with running(backend.url, proxy=lane) as gateway:
             assert (await fetch(gateway.url, request(target))).status == 200
             assert taken(gateway) == expected
-    assert [seen.target for seen in backend.seen] == [backend.seen[0].target] * 2
-    assert backend.seen[0].target in {forwarded, target}
+    assert [seen.target for seen in backend.seen] == [target] * 2
 
 
-@pytest.mark.parametrize("value", [b"a\nX-A: b", b"a\rb", b"a\0b", b"a\x7fb", b"a\x80b", b"a\x01b"])
+@pytest.mark.parametrize("value", [b"a\nX-A: b", b"a\rb", b"a\0b", b"a\x7fb", b"a\x01b"])
 @pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE])
 async def test_a_token_with_bytes_that_are_not_allowed(
     backend: RecordingBackend, value: bytes, lane: dict[str, Any]

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -9,7 +10,7 @@ from backends import RecordingBackend, Seen, answering, recording, scripted
 from wire import fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import running, seed
+from proxy.gateways import FAST_LANE, HANDLER_LANE, LogText, running, seed, taken
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 MADE_HERE = [
@@ -257,3 +258,73 @@ async def test_another_scheme_passes_on_public_routes_only(
     assert seen.values("Authorization") == [b"Basic Zm9v"]
     seen = await sent(gateway, backend, request("/public"))
     assert seen.values("Authorization") == []
+
+
+OPAQUE = {
+    "a cookie in UTF-8": b"Cookie: n=M\xc3\xbcller",
+    "a cookie in Latin-1": b"Cookie: n=M\xfcller",
+    "a referrer in Latin-1": b"Referer: http://a.test/caf\xe9?x",
+    "a user agent": b"User-Agent: \xd0\x9a\xd0\xb0/1 \xff\xfe",
+    "a file name": b'Content-Disposition: attachment; filename="\x82\xa0.txt"',
+    "a type": b"Content-Type: text/pl\xe4in",
+    "a trace": b"traceparent: 00-\xe9-01",
+    "any other": b"X-Any: \x80\x9f\xa0\xff",
+    "what isn't UTF-8, and is": b"X-Any: \xc3(\xe2\x82\xac",
+}
+
+
+@pytest.mark.parametrize("field", OPAQUE.values(), ids=OPAQUE)
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_a_browser_with_an_umlaut_in_its_cookie_is_served(
+    log: LogText, field: bytes, lane: dict[str, Any]
+) -> None:
+    """Bytes from 0x80 on are opaque (RFC 9110 §5.5): they arrive as they were sent."""
+    async with scripted(answering(OK)) as backend, running(backend.url, proxy=lane) as gateway:
+        assert (await fetch(gateway.url, request("/", field))).status == 200
+        assert taken(gateway) == lane["fast_lane"]
+        assert field in backend.connections[0].heads[0].split(b"\r\n")
+    assert log.named("request")[0]["status"] == 200
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_opaque_bytes_where_the_gateway_reads(lane: dict[str, Any]) -> None:
+    """In a field that it acts upon they are no name, no token and no id, and harm nobody."""
+    async with (
+        scripted(answering(OK)) as backend,
+        running(backend.url, proxy=lane | {"trusted_proxies": ["127.0.0.1"]}) as gateway,
+    ):
+        for field, status in {
+            b"Host: caf\xe9.test": 400,
+            b"X-Request-ID: caf\xe9": 200,
+            b"X-Forwarded-For: caf\xe9": 200,
+            b"Forwarded: for=caf\xe9": 200,
+            b"Via: 1.1 caf\xe9": 200,
+            b"Connection: caf\xe9": 200,
+            b"Expect: caf\xe9": 417,
+            b"Content-Length: \xe9": 400,
+            b"Transfer-Encoding: \xe9": 400,
+            b"X-Token-Subject: caf\xe9": 200,
+            b"Max-Forwards: \xe9": 200,
+        }.items():
+            answer = await fetch(gateway.url, request("/", field))
+            assert answer.status == status, field
+            assert answer.body.isascii()
+        for value in (b"Bearer caf\xe9", b"Bearer \xe9", b"B\xe9arer good", b"\xe9"):
+            data = request("/", b"Authorization: " + value)
+            assert (await fetch(gateway.url, data)).status in {400, 401}
+        heads = b"".join(head for seen in backend.connections for head in seen.heads)
+    assert b"X-Forwarded-For: caf\xe9, 127.0.0.1\r\n" in heads
+    assert b"Forwarded: for=caf\xe9\r\n" in heads
+    assert b"X-Token-Subject: caf\xe9" not in heads
+    assert b"X-Request-ID: caf\xe9" not in heads
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_opaque_credentials_of_another_scheme_cross_a_public_route(
+    lane: dict[str, Any],
+) -> None:
+    """They are the backend's to judge: each byte of them arrives."""
+    field = b"Authorization: Basic caf\xe9"
+    async with scripted(answering(OK)) as backend, running(backend.url, proxy=lane) as gateway:
+        assert (await fetch(gateway.url, request("/public", field))).status == 200
+        assert field in backend.connections[0].heads[0].split(b"\r\n")

@@ -1,11 +1,13 @@
 """The request line: what is served, and that the path judged is the path sent."""
 
+from typing import Any
+
 import pytest
-from backends import RecordingBackend
+from backends import RecordingBackend, recording
 from wire import connect, fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import outcomes, running
+from proxy.gateways import FAST_LANE, HANDLER_LANE, outcomes, running
 
 
 @pytest.mark.parametrize(
@@ -110,6 +112,11 @@ PATHS = [
     "/a'b(c)!*,;:@&=$",
     '/a"b<c>{d}|e^f`g',
     "/[a]",
+    "/a?",
+    "/?",
+    "/a??",
+    "/a?x?",
+    '/a?"<>{}|^`[]\\',
     "/a?x=1&y=2",
     "/a?x=%zz&%",
     "/a?x=../%2e%2e//%00\\",
@@ -122,12 +129,27 @@ PATHS = [
 
 
 @pytest.mark.parametrize("target", PATHS)
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
 async def test_paths_are_forwarded_byte_for_byte(
-    gateway: Gateway, backend: RecordingBackend, target: str
+    backend: RecordingBackend, target: str, lane: dict[str, Any]
 ) -> None:
     """The path that was judged is the path that is sent, and the query goes with it."""
-    assert (await fetch(gateway.url, request(target))).status == 200
+    async with running(backend.url, proxy=lane) as gateway:
+        assert (await fetch(gateway.url, request(target))).status == 200
     assert backend.seen[0].target == target
+
+
+@pytest.mark.parametrize("query", ["?", "??", "?a=", '?a="<>|`'])
+async def test_the_query_reaches_key_managers_as_it_was_sent(query: str) -> None:
+    """An empty one, too; what a key manager makes of it is its own affair."""
+    async with recording() as key_manager:
+        settings = {"url": key_manager.url, "token_url": key_manager.url + "/oauth/token"}
+        async with running(key_manager.url, key_manager=settings) as gateway:
+            form = "Content-Type: application/x-www-form-urlencoded"
+            for endpoint in ("/token", "/revoke"):
+                data = request(endpoint + query, form, method="POST", body=b"a=b", token=None)
+                assert (await fetch(gateway.url, data)).status == 200
+    assert [seen.target for seen in key_manager.seen] == [f"/oauth/token{query}", f"/revoke{query}"]
 
 
 async def test_routes_are_matched_with_encodings_undone(backend: RecordingBackend) -> None:

@@ -34,8 +34,6 @@ NOT_HTTP = {
     "a space in a name": HEAD + b"X A: 1\r\n\r\n",
     "an empty name": HEAD + b": 1\r\n\r\n",
     "bytes in a name": HEAD + b"X-\xe9: 1\r\n\r\n",
-    "bytes in a value": HEAD + b"X-A: caf\xe9\r\n\r\n",
-    "UTF-8 in a value": HEAD + b"X-A: caf\xc3\xa9\r\n\r\n",
     "NUL in a value": HEAD + b"X-A: a\x00b\r\n\r\n",
     "a control byte in a value": HEAD + b"X-A: a\x01b\r\n\r\n",
     "DEL in a value": HEAD + b"X-A: a\x7fb\r\n\r\n",
