@@ -8,6 +8,7 @@ isn't kept.
 import asyncio
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from aiohttp import http_parser
 from aiohttp.client_exceptions import ClientPayloadError
@@ -17,11 +18,12 @@ from gateway.errors import UpstreamInvalid
 from gateway.fields import render
 from gateway.framing import announced_length, answer_framing
 from gateway.headers import crossing_response
+from gateway.proxy.remembered import ANSWERS_BYTES, Remembered
 
 _HEADER_BYTES = 64 * 1024
 # More than any one read brings: content is taken out of the parser as it goes in.
 _NEVER_FULL = 1 << 30
-_MOST_HEADS = 1024
+_ENTRY_BYTES = 400  # what an item takes beside its bytes
 _LINE_END = re.compile(rb"[\r\n]+")
 _SECRET = re.compile(rb"auth|cookie|credential|key|pass|secret|session|token")
 
@@ -112,21 +114,19 @@ class AnswerHeads:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._known: dict[bytes, AnswerHead | None] = {}
+        self._known: Remembered[bytes, AnswerHead | Literal[False]] = Remembered(ANSWERS_BYTES)
 
     def find(self, section: bytes) -> AnswerHead | None:
         """Return what a header section says, if it is simple: one final answer, framed by length.
 
         ``section`` is all before the empty line. ``None`` is for all else, which takes a parser.
         """
-        known = self._known
-        if section in known:
-            return known[section]
+        known = self._known.get(section)
+        if known is not None:
+            return known or None
         head = self._learn(section)
         if not names_secret(section):
-            if len(known) >= _MOST_HEADS:
-                del known[next(iter(known))]
-            known[section] = head
+            self._known.put(section, head or False, _ENTRY_BYTES + 2 * len(section))
         return head
 
     def _learn(self, section: bytes) -> AnswerHead | None:

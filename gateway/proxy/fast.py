@@ -22,6 +22,7 @@ from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.proxy.fast_exchange import FastExchange
 from gateway.proxy.pools import UpstreamPools
+from gateway.proxy.remembered import LINES_BYTES, PUBLIC_LINES_BYTES, Remembered
 from gateway.proxy.server import GatewayConnection
 from gateway.proxy.whole_request import FastRoute, Section, Sections, WholeRequest
 from gateway.routes import Routes, parse_target
@@ -36,7 +37,9 @@ _PLAIN = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch  # as ``inspect_reque
 _REQUEST_ID = b"X-Request-ID: "
 _REPEATS = GatewayConnection.REPEATS
 _MOST_BODY = 64 * 1024
-_MOST_LINES = 4096
+_LINE_BYTES = 800  # what a request line that is known takes beside its bytes, three times
+_MOST_REPEATED = 2048
+"""Bytes of a request that its connection keeps to know it again, without the token."""
 _HEADER_SLACK = 512  # 128 fields, each counted with up to four bytes more than it has
 _SHORTEST_TICK, _LONGEST_TICK = 0.005, 0.25
 
@@ -97,7 +100,8 @@ class FastLane:
             max_header_bytes=limits.headers,
             underscores=proxy.headers_with_underscores,
         )
-        self._lines: dict[bytes, FastRoute | None] = {}
+        self._lines: Remembered[bytes, FastRoute] = Remembered(LINES_BYTES)
+        self._public_lines: Remembered[bytes, FastRoute] = Remembered(PUBLIC_LINES_BYTES)
         self._pools = UpstreamPools(
             connections=limits.upstream_connections,
             connect_timeout_seconds=connect,
@@ -136,6 +140,8 @@ class FastLane:
         client.fast_begun(exchange)
         try:
             if request.key is None:
+                if request.is_news:
+                    self.keep(client, request)
                 exchange.proceed(None)
                 return True
             facts = self.validator.cached(request.key, exchange.route.max_age_seconds)
@@ -157,10 +163,31 @@ class FastLane:
             known: WholeRequest = last[2]
             return known
         request = self._read(client, data)
-        if request is not None and request.repeats:
-            client.last_request = digest, self, request
-            client.repeats -= 1
+        if request is not None and request.repeats and len(data) <= _MOST_REPEATED:
+            request.digest = digest
+            request.is_news = True
         return request
+
+    def keep(self, client: GatewayConnection, request: WholeRequest) -> None:
+        """Keep what was learned by a request, which was let through."""
+        request.is_news = False
+        if request.digest is not None:
+            client.last_request = request.digest, self, request
+            client.repeats -= 1
+        if request.new_section is not None:
+            self._sections.keep(request.new_section, request.section)
+            request.new_section = None
+        if request.new_line is not None:
+            line, request.new_line = request.new_line, None
+            target = request.target
+            known = self._public_lines if target.route.public else self._lines
+            known.put(line, target, _LINE_BYTES + 3 * len(line))
+
+    @property
+    def remembered_bytes(self) -> int:
+        """How much memory is taken by what is remembered of requests, of all connections."""
+        lines = self._lines.held_bytes + self._public_lines.held_bytes
+        return lines + self._sections.held_bytes
 
     def _read(self, client: GatewayConnection, data: bytes) -> WholeRequest | None:
         """Return what a request says, ``None`` if there is any doubt that it is a whole one."""
@@ -169,20 +196,29 @@ class FastLane:
         if head_end <= line_end or head_end > self._max_head:
             return None
         line = data[:line_end]
-        target = self._lines[line] if line in self._lines else self._read_line(line)
+        new_line = None
+        target = self._lines.get(line) or self._public_lines.get(line)
         if target is None:
-            return None
+            target = self._read_line(line)
+            if target is None:
+                return None
+            if b"?" not in line:  # queries seldom come again, and may hold what nobody should keep
+                new_line = line
         public = target.route.public
         found = self._sections.find(
             data, line_end, head_end, client.peer, secure=client.secure, public=public
         )
         if found is None:
             return None
-        section, authorization = found
+        section, authorization, new_section = found
         body = data[head_end + 4 :]
         if len(body) != section.content_length or len(body) > self._max_body:
             return None
-        return self._judge(section, target, authorization, body)
+        request = self._judge(section, target, authorization, body)
+        if request is not None and (new_line is not None or new_section is not None):
+            request.new_line, request.new_section = new_line, new_section
+            request.is_news = True
+        return request
 
     def _judge(
         self, section: Section, target: FastRoute, authorization: bytes | None, body: bytes
@@ -206,14 +242,6 @@ class FastLane:
 
     def _read_line(self, line: bytes) -> FastRoute | None:
         """Return what a request line says, ``None`` if there is any doubt."""
-        target = self._judge_line(line)
-        if b"?" not in line:  # queries seldom come again, and may hold what nobody should keep
-            if len(self._lines) >= _MOST_LINES:
-                del self._lines[next(iter(self._lines))]
-            self._lines[line] = target
-        return target
-
-    def _judge_line(self, line: bytes) -> FastRoute | None:
         match = _REQUEST_LINE.fullmatch(line)
         if match is None:
             return None

@@ -2,7 +2,8 @@
 
 A client says the same in each request but for the target and the token. What was learned of a
 header section is kept by what it says without the token; one with anything else that may be a
-credential, by a field's name, isn't kept.
+credential, by a field's name, isn't kept. Nor is anything before its request was let through: who
+has no good token fills nothing. What public routes are asked has a small part of its own.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from gateway.fields import one_spelling, to_bytes
 from gateway.headers import HeaderPolicy, crossing_request
 from gateway.proxy.answers import NoFlowControl, names_secret
 from gateway.proxy.pool import UpstreamPool
+from gateway.proxy.remembered import PUBLIC_SECTIONS_BYTES, SECTIONS_BYTES, Remembered
 from gateway.request_head import RequestHead, inspect_request
 from gateway.routes import Route, Target
 from gateway.tokens import Facts, TokenKey
@@ -28,7 +30,7 @@ _SCHEME = len(b"Bearer ")
 _PLACEHOLDER = b"x"
 _FIRST_LINE = b"GET / HTTP/1.1"
 _FOLDED = re.compile(rb"\r\n[ \t]")
-_MOST_SECTIONS = 4096
+_ENTRY_BYTES = 600  # what an item takes beside its bytes
 # An empty body is announced where one would be expected, and only there (RFC 9110 §8.6).
 _BODY_NOT_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS"})
 _EMPTY = b"Content-Length: 0\r\n"
@@ -70,6 +72,10 @@ class FastRoute:
     start: bytes
 
 
+SectionKey = tuple[bytes, str | None, bool, bool]
+"""A header section without its token; the peer, whether it came over TLS, for a public route."""
+
+
 @dataclass(slots=True)
 class WholeRequest:
     """A request taken apart.
@@ -78,7 +84,8 @@ class WholeRequest:
     announces that no content comes, where some is expected. ``identity`` are the fields that tell
     the backend of ``facts``.
     ``key`` is that of its token, ``None`` on a public route; ``repeats`` tells that it may be kept
-    for when the same comes again: the token isn't in it.
+    for when the same comes again: the token isn't in it. What was learned by it and isn't kept yet
+    ``is_news``: its ``new_line``, the key of its ``new_section``, and the ``digest`` of all of it.
     """
 
     section: Section
@@ -90,6 +97,10 @@ class WholeRequest:
     repeats: bool
     facts: Facts | None = None
     identity: bytes = b""
+    new_line: bytes | None = None
+    new_section: SectionKey | None = None
+    digest: bytes | None = None
+    is_news: bool = False
 
 
 class Sections:
@@ -107,12 +118,26 @@ class Sections:
         self._policy = policy
         self._max_header_bytes = max_header_bytes
         self._underscores = underscores
-        self._known: dict[tuple[bytes, str | None, bool, bool], Section | None] = {}
+        self._known: Remembered[SectionKey, Section] = Remembered(SECTIONS_BYTES)
+        self._public: Remembered[SectionKey, Section] = Remembered(PUBLIC_SECTIONS_BYTES)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much memory they take."""
+        return self._known.held_bytes + self._public.held_bytes
+
+    def keep(self, key: SectionKey, section: Section) -> None:
+        """Know a section when it comes again."""
+        before, after = section.to_upstream
+        size = _ENTRY_BYTES + len(key[0]) + len(before) + len(after or b"")
+        (self._public if key[3] else self._known).put(key, section, size)
 
     def find(
         self, data: bytes, start: int, end: int, peer: str | None, *, secure: bool, public: bool
-    ) -> tuple[Section, bytes | None] | None:
+    ) -> tuple[Section, bytes | None, SectionKey | None] | None:
         """Return what a header section says, and the value of its Authorization if it was cut.
+
+        With them comes the section's key if it isn't kept, and may be.
 
         It is ``data[start:end]``, from the end of the request line to the empty line, neither
         included but for the line end that it begins with. It came over TLS if ``secure``, for a
@@ -132,18 +157,17 @@ class Sections:
             value = None
             section = data[start:end]
         key = (section, peer, secure, public)
-        try:
-            known = self._known[key]
-        except KeyError:
-            # Lines of another kind may hide a field from whoever looks for its name.
-            if section.count(b"\n") != section.count(b"\r\n") or _FOLDED.search(section):
-                return None
-            known = self._learn(section, peer, secure, public=public, cut=value is not None)
-            if not names_secret(section, known=int(value is not None)):
-                if len(self._known) >= _MOST_SECTIONS:
-                    del self._known[next(iter(self._known))]
-                self._known[key] = known
-        return None if known is None else (known, value)
+        known = (self._public if public else self._known).get(key)
+        if known is not None:
+            return known, value, None
+        # Lines of another kind may hide a field from whoever looks for its name.
+        if section.count(b"\n") != section.count(b"\r\n") or _FOLDED.search(section):
+            return None
+        known = self._learn(section, peer, secure, public=public, cut=value is not None)
+        if known is None:
+            return None
+        secret = names_secret(section, known=int(value is not None))
+        return known, value, None if secret else key
 
     def _learn(
         self, section: bytes, peer: str | None, secure: bool, *, public: bool, cut: bool

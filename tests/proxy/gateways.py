@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.app import Gateway
 from gateway.clock import Clock
 from gateway.proxy.fast import FastLane
+from gateway.proxy.server import GatewayConnection
 from gateway.settings import Settings
 from gateway.store import TokenStore
 from gateway.tokens import token_key
@@ -82,6 +83,12 @@ def fast_lane(gateway: Gateway) -> FastLane:
     assert gateway._traffic is not None
     assert gateway._traffic.lane is not None
     return gateway._traffic.lane
+
+
+def connections(gateway: Gateway) -> list[GatewayConnection]:
+    """Return the connections of its clients."""
+    assert gateway._server is not None
+    return [each for each in gateway._server.connections if isinstance(each, GatewayConnection)]
 
 
 def taken(gateway: Gateway) -> int:

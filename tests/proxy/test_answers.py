@@ -1,6 +1,7 @@
 """Header sections of answers: which are simple, what they say, and what is kept of them."""
 
 import asyncio
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from gateway.errors import UpstreamInvalid
 from gateway.proxy import answers
 from gateway.proxy.answers import AnswerHead, AnswerHeads, open_parser, read_head
+from gateway.proxy.remembered import ANSWERS_BYTES
 
 OK = b"HTTP/1.1 200 OK"
 
@@ -156,7 +158,7 @@ async def test_what_may_be_secret_is_not_kept(field: bytes, line: bytes) -> None
     assert (head is not None) == (line == OK)
     if head is not None:
         assert b"s3cret" in head.start
-    assert known._known == {}
+    assert len(known._known) == 0
 
 
 @pytest.mark.parametrize(
@@ -177,14 +179,19 @@ def test_which_names_are_secret(given: bytes, known: int, secret: bool) -> None:
     assert answers.names_secret(given, known=known) is secret
 
 
-async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upstream that says something new each time doesn't cost memory."""
-    monkeypatch.setattr(answers, "_MOST_HEADS", 3)
+@pytest.mark.parametrize("size", [10, 1000, 3000, 15_000])
+async def test_new_answers_each_time_cost_what_is_known_not_memory(size: int) -> None:
+    """An upstream that says something new each time fills a bounded part."""
     known = heads()
-    given = [section(OK, b"Content-Length: %d" % number) for number in range(5)]
-    for one in given:
-        known.find(one)
-    assert list(known._known) == given[2:]
+    tracemalloc.start()
+    try:
+        for number in range(4 * ANSWERS_BYTES // (size + 400)):
+            known.find(section(OK, b"Content-Length: %d" % number, b"X-A: " + b"x" * size))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert known._known.held_bytes <= ANSWERS_BYTES
+    assert taken < 1.25 * ANSWERS_BYTES + 100_000
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from wire import Client, connect, fetch, request
 
 from gateway.clock import SystemClock
 from gateway.demo.certificate import write_certificate
-from gateway.proxy import fast
 from proxy.gateways import (
     FAST_LANE,
     HANDLER_LANE,
     LogText,
+    connections,
     fast_lane,
     outcomes,
     running,
@@ -54,18 +54,44 @@ async def test_a_token_with_bytes_that_are_not_allowed(
         assert (taken(gateway), backend.seen) == (0, [])
 
 
-async def test_request_lines_are_bounded(
-    backend: RecordingBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Paths without end cost what is known of others, not memory; queries aren't kept at all."""
-    monkeypatch.setattr(fast, "_MOST_LINES", 3)
+async def test_paths_that_are_let_through_are_known_again(backend: RecordingBackend) -> None:
+    """Queries aren't kept: they seldom come again, and may hold what nobody should keep."""
     async with running(backend.url, proxy=FAST_LANE) as gateway, connect(gateway.url) as client:
-        for target in ("/a", "/b", "/c?secret=1", "/d", "/e", "/f?secret=2"):
+        for target in ("/a", "/b", "/c?secret=1", "/d", "/public/e", "/f?secret=2"):
             await client.send(request(target))
             assert (await client.answer()).status == 200
         assert taken(gateway) == 6
-        known = [line.split(b" ")[1] for line in fast_lane(gateway)._lines]
-        assert known == [b"/b", b"/d", b"/e"]
+        lane = fast_lane(gateway)
+        assert list(lane._lines) == [b"GET /%b HTTP/1.1" % path for path in (b"a", b"b", b"d")]
+        assert list(lane._public_lines) == [b"GET /public/e HTTP/1.1"]
+
+
+@pytest.mark.parametrize("token", ["unknown", "narrow"])
+async def test_a_client_without_a_good_token_fills_no_memory(
+    backend: RecordingBackend, token: str
+) -> None:
+    """Long paths and long fields that differ were kept by their number: 340 MiB in a worker."""
+    async with running(backend.url, proxy=FAST_LANE) as gateway, connect(gateway.url) as client:
+        await seed(gateway, "narrow", scope="other")
+        for number in range(20):
+            path, field = f"/{number}" + "x" * 7000, f"X-A: {number}" + "y" * 7000
+            await client.send(request(path, field, token=token))
+            assert (await client.answer()).status in {401, 403}
+            await client.send(request(f"/{number}", token=token))
+            assert (await client.answer()).status in {401, 403}
+        assert taken(gateway) == 40
+        assert fast_lane(gateway).remembered_bytes == 0
+        assert [connection.last_request for connection in connections(gateway)] == [None]
+
+
+async def test_long_requests_are_not_kept_whoever_sends_them(backend: RecordingBackend) -> None:
+    """Each would push out a hundred others; nor does a connection keep its last one."""
+    async with running(backend.url, proxy=FAST_LANE) as gateway, connect(gateway.url) as client:
+        await client.send(request("/" + "x" * 7000, "X-A: " + "y" * 7000))
+        assert (await client.answer()).status == 200
+        assert taken(gateway) == 1
+        assert fast_lane(gateway).remembered_bytes == 0
+        assert [connection.last_request for connection in connections(gateway)] == [None]
 
 
 # What it tells.

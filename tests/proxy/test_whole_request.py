@@ -1,12 +1,13 @@
 """Header sections of whole simple requests: what is simple, what goes on, and what is kept."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterable
 
 import pytest
 
 from gateway.headers import HeaderPolicy
-from gateway.proxy import whole_request
+from gateway.proxy.remembered import PUBLIC_SECTIONS_BYTES, SECTIONS_BYTES
 from gateway.proxy.whole_request import Section, Sections
 
 PEER = "192.0.2.7"
@@ -43,16 +44,24 @@ def find_any(
     public: bool = False,
     peer: str | None = PEER,
 ) -> tuple[Section, bytes | None] | None:
+    """Return what is found in a section, kept then as that of a request which was let through."""
     line = b"GET / HTTP/1.1"
     data = b"\r\n".join([line, *fields])
-    return known.find(
+    found = known.find(
         data + b"\r\n\r\nbody", len(line), len(data), peer, secure=secure, public=public
     )
+    if found is None:
+        return None
+    section, value, key = found
+    if key is not None:
+        known.keep(key, section)
+    return section, value
 
 
 def kept(known: Sections) -> str:
     """Return all that is kept, keys and values, as text."""
-    return repr(list(known._known.items()))
+    parts = (known._known, known._public)
+    return "".join(repr(list(part._items.items())) for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +317,7 @@ async def test_what_may_be_a_credential_is_not_kept(field: bytes, beside: list[b
     known = sections(HeaderPolicy(forward_authorization=True))
     find_any(known, b"Host: a", field, *beside)
     find_any(known, b"Host: a", *beside, field)
-    assert known._known == {}
+    assert kept(known) == "[][]"
 
 
 @pytest.mark.parametrize(
@@ -340,15 +349,42 @@ async def test_no_token_is_kept(fields: list[bytes], forwards: bool) -> None:
     assert TOKEN.decode() not in kept(known)
 
 
-async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that makes up a new section each time costs what is known, not memory."""
-    monkeypatch.setattr(whole_request, "_MOST_SECTIONS", 3)
+@pytest.mark.parametrize("public", [False, True])
+@pytest.mark.parametrize("size", [10, 500, 3000, 15_000])
+async def test_made_up_fields_cost_what_is_known_not_memory(size: int, public: bool) -> None:
+    """A client with a good token that sends new fields each time fills a bounded part."""
+    known = sections(max_header_bytes=65_536)
+    tracemalloc.start()
+    try:
+        for number in range(4 * SECTIONS_BYTES // (size + 600)):
+            find(known, *made_up(number, size), public=public)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    most = PUBLIC_SECTIONS_BYTES if public else SECTIONS_BYTES
+    assert known.held_bytes <= most
+    assert taken < 1.25 * most + 100_000
+
+
+async def test_public_routes_push_out_nothing_of_the_others() -> None:
+    """Who needs no token has a part of its own to fill."""
     known = sections()
-    found = {number: find(known, *made_up(number))[0] for number in range(5)}
-    assert len(known._known) == 3
-    assert [find(known, *made_up(number))[0] is found[number] for number in (2, 3, 4)] == [True] * 3
-    assert find(known, *made_up(0))[0] is not found[0]
+    before, _ = find(known, b"Host: a")
+    for number in range(2000):
+        find(known, *made_up(number, 500), public=True)
+    assert find(known, b"Host: a")[0] is before
 
 
-def made_up(number: int) -> Iterable[bytes]:
-    return [b"Host: a", b"X-Made-Up: %d" % number]
+async def test_what_is_found_is_not_kept_by_that() -> None:
+    """Only when its request is let through: who has no good token fills nothing."""
+    known = sections()
+    data = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+    for _ in range(2):
+        found = known.find(data, 14, len(data) - 4, PEER, secure=False, public=False)
+        assert found is not None
+        assert found[2] is not None
+        assert known.held_bytes == 0
+
+
+def made_up(number: int, size: int) -> Iterable[bytes]:
+    return [b"Host: a", b"X-Made-Up: %d" % number + b"x" * size]
