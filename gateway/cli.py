@@ -170,12 +170,16 @@ def serve(config: Path | None, **given: Any) -> None:
 def check_config(config: Path | None, **given: Any) -> None:
     """Print the settings in effect, secrets masked, or what is wrong with them.
 
+    On standard error stands what is allowed, but seldom meant.
+
     Takes what `gateway serve` takes, and exits 78 where that would.
     """
     with _failures_in_a_line():
-        from gateway.settings import load_settings, render_settings
+        from gateway.settings import detours, load_settings, render_settings
 
         settings = load_settings(config, environ=os.environ, flags=_by_setting(**given))
+        for detour in detours(settings):
+            click.echo(f"gateway: warning: {detour}", err=True)
         click.echo(render_settings(settings), nl=False)
 
 

@@ -50,7 +50,10 @@ class NoCredentials(GatewayError):
 
 
 class InvalidRequest(GatewayError):
-    """Credentials that are malformed, or presented more than once (RFC 6750 §3.1)."""
+    """Credentials that are malformed, or presented more than once (RFC 6750 §3.1).
+
+    Also a request to an OAuth endpoint that lacks a parameter, or has one twice (RFC 6749 §5.2).
+    """
 
     status = 400
     code = "invalid_request"
@@ -105,6 +108,17 @@ class ContentTooLarge(GatewayError):
     code = "content_too_large"
     outcome = "content_too_large"
     close = True
+
+
+class UnsupportedMediaType(GatewayError):
+    """A body of another type or coding than is read here (RFC 9110 §15.5.16).
+
+    Its code is the one that OAuth's clients know (RFC 6749 §5.2).
+    """
+
+    status = 415
+    code = "invalid_request"
+    outcome = "unsupported_media_type"
 
 
 class ExpectationFailed(GatewayError):

@@ -13,12 +13,13 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from gateway.clock import Clock
-from gateway.errors import MethodNotAllowed, UpstreamInvalid
+from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
 from gateway.fields import Fields
 from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.issued import Issued, Unreadable, read_issued
 from gateway.metrics import Metrics
+from gateway.oauth_forms import read_form
 from gateway.oauth_messages import (
     ACCESS_TOKEN_FIELDS,
     REFRESH_TOKEN_FIELDS,
@@ -27,10 +28,11 @@ from gateway.oauth_messages import (
     Parameters,
     missing_no_store,
     named_client,
-    parse_parameters,
 )
 from gateway.recording import Recorder
+from gateway.routes import without_parameters
 from gateway.settings import KeyManager, Limits
+from gateway.settings.types import same_path
 from gateway.tokens import token_key
 from gateway.upstream import outgoing, upstream_errors
 
@@ -72,12 +74,21 @@ class OAuthEndpoints:
         self._timeout_seconds = (settings.connect_timeout + settings.read_timeout).total_seconds()
         self._urls = {"token": settings.token_endpoint, "revoke": settings.revoke_endpoint}
         paths = {"token": settings.token_path, "revoke": settings.revoke_path}
-        self._endpoints = {paths[name]: name for name, url in self._urls.items() if url is not None}
+        self._endpoints = {
+            same_path(paths[name]): name for name, url in self._urls.items() if url is not None
+        }
         self._under_way: set[asyncio.Task[RelayedResponse]] = set()
 
     def endpoint(self, path: str) -> str | None:
-        """Return which endpoint a judged path is, "token" or "revoke", if it is one."""
-        return self._endpoints.get(path)
+        """Return which endpoint a judged path is, "token" or "revoke", if it is one.
+
+        Raises:
+            BadRequest: it is one but for path parameters ("/revoke;v=1"), which servlets leave out.
+        """
+        name = self._endpoints.get(same_path(path))
+        if name is None and ";" in path and same_path(without_parameters(path)) in self._endpoints:
+            raise BadRequest("The path could be read as that of an endpoint.")
+        return name
 
     async def answer(self, endpoint: str, exchange: Exchange) -> RelayedResponse:
         """Forward a request and return the key manager's answer.
@@ -89,6 +100,7 @@ class OAuthEndpoints:
             MethodNotAllowed: neither POST (RFC 6749 §3.2, RFC 7009 §2.1) nor OPTIONS, the CORS
                 preflight, which the key manager judges too.
             ContentTooLarge, RequestTimeout: the request's body didn't arrive as it should.
+            UnsupportedMediaType, InvalidRequest: the gateway couldn't act upon it.
             UpstreamUnreachable, UpstreamTimeout, UpstreamInvalid: there is no answer to pass on.
             StoreUnavailable: the key manager has revoked a token that is still in the store.
         """
@@ -104,7 +116,8 @@ class OAuthEndpoints:
             most=self._most_body,
             timeout_seconds=self._body_timeout_seconds,
         ).read()
-        task = asyncio.create_task(self._forward(endpoint, exchange, body))
+        parameters = self._parameters(endpoint, exchange, body)
+        task = asyncio.create_task(self._forward(endpoint, exchange, body, parameters))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         try:
@@ -122,13 +135,33 @@ class OAuthEndpoints:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    async def _forward(self, endpoint: str, exchange: Exchange, body: bytes) -> RelayedResponse:
+    def _parameters(self, endpoint: str, exchange: Exchange, body: bytes) -> Parameters:
+        """Return what a request says, before it is forwarded; refuse what can't be acted upon."""
+        if exchange.request.method != "POST":
+            return {}
+        assert exchange.head is not None
+        assert exchange.target is not None
+        try:
+            return read_form(endpoint, exchange.head, exchange.target.query, body)
+        except GatewayError:
+            if endpoint == "revoke" or self._settings.record_tokens:
+                raise
+            return {}  # nothing is done with a token request
+
+    async def _forward(
+        self, endpoint: str, exchange: Exchange, body: bytes, parameters: Parameters
+    ) -> RelayedResponse:
         sent_at = self._clock.wall()
         answer = await self._ask(endpoint, exchange, body)
+        if 300 <= answer.status < 400:
+            # The client would have to send its credentials elsewhere; no OAuth client does.
+            log.warning(
+                "the key manager redirects an endpoint: its URL in the settings is another's",
+                endpoint=endpoint,
+                status=answer.status,
+            )
         if exchange.request.method == "POST" and 200 <= answer.status < 300:
             assert exchange.head is not None
-            assert exchange.target is not None
-            parameters = parse_parameters(exchange.head, exchange.target.query, body)
             client_id = named_client(exchange.head.authorizations, parameters)
             exchange.client_id = client_id
             if endpoint == "revoke":
@@ -218,9 +251,6 @@ class OAuthEndpoints:
         """Remove from the store what was revoked; raises ``StoreUnavailable``."""
         keys = [token_key(token) for token in parameters.get("token", ())]
         keys += answer.named_tokens(ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS)
-        if not keys:
-            log.warning("revocation without a token that could be read")
-            return
         await self._recorder.revoke(list(dict.fromkeys(keys)))
 
     def _relay(self, endpoint: str, exchange: Exchange, answer: Answer) -> RelayedResponse:

@@ -1,55 +1,29 @@
 """Requests to the OAuth endpoints and their answers, as far as the gateway reads them.
 
-Pure: no I/O, no asyncio, no aiohttp. The messages are forwarded byte for byte, and read only once
-the key manager has accepted them. A parameter that is there with two values says nothing here: a
-client must not be able to show the gateway another user, client or scope than the key manager.
+Pure: no I/O, no asyncio, no aiohttp. The messages are forwarded byte for byte, and believed only
+once the key manager has accepted them. A parameter that is there with two values says nothing here:
+a client must not be able to show the gateway another user, client or scope than the key manager.
 """
 
 import binascii
 from base64 import b64decode
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, unquote_plus
+from urllib.parse import unquote_plus
 
 from gateway.bearer import scheme
 from gateway.fields import Fields
-from gateway.request_head import RawHeaders, RequestHead
+from gateway.request_head import RawHeaders
 from gateway.tokens import TokenKey, token_key
 
 Parameters = Mapping[str, Sequence[str]]
 """The values of each parameter, in order, as often as it is there."""
 
-MAX_PARAMETERS = 100
 # WSO2's key manager names in its answers what they took away, and from whom.
 ACCESS_TOKEN_FIELDS = frozenset({b"revokedaccesstoken", b"deactivatedaccesstoken"})
 REFRESH_TOKEN_FIELDS = frozenset({b"revokedrefreshtoken", b"deactivatedrefreshtoken"})
 WITHHELD_FIELDS = ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS | {b"authorizeduser"}
 """Fields of an answer that aren't for the client, in lower case."""
-
-
-def parse_parameters(head: RequestHead, query: str | None, body: bytes) -> Parameters:
-    """Return the parameters of a request (RFC 6749 §3.2 and appendix B).
-
-    Those of the query count too: that they belong in the body isn't known to every key manager.
-    Empty if the body isn't a form, and parameters without a value are left out.
-    """
-    types = [
-        value.partition(b";")[0].strip().lower()
-        for lower, _, value in head.fields
-        if lower == b"content-type"
-    ]
-    if types not in ([], [b"application/x-www-form-urlencoded"]):
-        return {}
-    parameters: dict[str, list[str]] = {}
-    try:
-        for form in ((query or "").encode("ascii"), body):
-            for name, value in parse_qsl(
-                form.decode(), errors="strict", max_num_fields=MAX_PARAMETERS
-            ):
-                parameters.setdefault(name, []).append(value)
-    except ValueError:
-        return {}
-    return parameters
 
 
 def one(parameters: Parameters, name: str) -> str | None:

@@ -11,7 +11,7 @@ from gateway import event_loop
 from gateway.app import Gateway
 from gateway.errors import SettingsError
 from gateway.logs import configure_logging
-from gateway.settings import Settings
+from gateway.settings import Settings, detours
 from gateway.signals import Ending, catch_ending
 from gateway.supervisor import Supervisor
 
@@ -31,6 +31,8 @@ def serve(load: Callable[[], Settings]) -> int:
     """
     settings = load()
     configure_logging(settings.logging)
+    for detour in detours(settings):
+        log.warning(detour)
     if settings.listen.workers > 1:
         # On asyncio's own loop, whatever the workers run on: it serves none of the traffic, and
         # uvloop starts no process in a group of its own.

@@ -34,6 +34,11 @@ _PARAMETERS = re.compile(r";[^/]*")
 _DODGE_IN_QUERY = re.compile(r"[^\x21-\x7e]|#")
 
 
+def without_parameters(path: str) -> str:
+    """Return a path without its parameters ("/orders;v=1"), as servlets see it."""
+    return _PARAMETERS.sub("", path)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A request target in origin form: ``path`` and ``query`` as they came, to be forwarded.
@@ -150,7 +155,7 @@ class Routes:
             MethodNotAllowed: there is, but not for this method (RFC 9110 §15.5.6).
         """
         candidates = self._governing(path)
-        if ";" in path and self._governing(_PARAMETERS.sub("", path)) is not candidates:
+        if ";" in path and self._governing(without_parameters(path)) is not candidates:
             raise BadRequest("The path could be read as that of another route.")
         if candidates is None:
             raise NoRoute("No route has this path.")

@@ -54,7 +54,7 @@ class Traffic:
         key_manager = open_session(
             connect_timeout_seconds=settings.key_manager.connect_timeout.total_seconds(),
             read_timeout_seconds=settings.key_manager.read_timeout.total_seconds(),
-            idle_timeout_seconds=limits.upstream_idle_timeout.total_seconds(),
+            idle_timeout_seconds=settings.key_manager.idle_timeout.total_seconds(),
             connections=limits.upstream_connections,
             ca_file=settings.key_manager.ca_file,
         )

@@ -172,12 +172,14 @@ def open_session(
     """Return a session that adds nothing to a message, follows nothing and remembers nothing.
 
     ``read_timeout_seconds`` is the longest silence of an upstream, before and within its answer;
-    ``connect_timeout_seconds`` includes the wait for one of ``connections``.
+    ``connect_timeout_seconds`` includes the wait for one of ``connections``. With an
+    ``idle_timeout_seconds`` of 0 each request has a connection of its own.
     """
     context = ssl.create_default_context(cafile=ca_file) if ca_file else True
     connector = TCPConnector(
         limit=connections,
-        keepalive_timeout=idle_timeout_seconds,
+        keepalive_timeout=idle_timeout_seconds or None,
+        force_close=not idle_timeout_seconds,
         ttl_dns_cache=30,
         ssl=context,
     )

@@ -20,6 +20,7 @@ ANSWERS = {
     "MethodNotAllowed": (405, "method_not_allowed", False),
     "RequestTimeout": (408, "request_timeout", True),
     "ContentTooLarge": (413, "content_too_large", True),
+    "UnsupportedMediaType": (415, "invalid_request", False),
     "ExpectationFailed": (417, "expectation_failed", True),
     "HeadersTooLarge": (431, "headers_too_large", True),
     "StoreUnavailable": (503, "temporarily_unavailable", False),

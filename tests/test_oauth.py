@@ -13,14 +13,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import fakeredis
 import pytest
+from aiohttp import ClientSession
 from clocks import FakeClock
 from oauth_house import BASIC, BRIEF, FORM, OAuthHouse, request
 from scripted_key_manager import ScriptedKeyManager, answer, bearer
 from streams import closed
 from structlog.testing import capture_logs
 
+from gateway.app import Gateway
 from gateway.oauth import MOST_BYTES
-from gateway.settings import Limits
+from gateway.settings import Admin, Limits, Listen, Settings
 from gateway.store import TokenStore
 
 NO_STORE = ([b"no-store"], [b"no-cache"])
@@ -385,18 +387,155 @@ async def test_5_a_failure_that_nobody_hears_is_logged(
 async def test_6_hints_and_client_authentication_are_the_key_managers_to_judge(
     house: OAuthHouse, key_manager: ScriptedKeyManager
 ) -> None:
-    """RFC 7009 §2.1: no bearer token is asked for, and any form goes through as it is."""
+    """RFC 7009 §2.1: no bearer token is asked for, and a plain form goes through as it is."""
     key_manager.will(answer(401, {"error": "invalid_client"}, [(b"WWW-Authenticate", b"Basic")]))
-    key_manager.will(answer(400, {"error": "invalid_request"}))
     async with house.open():
         refused = await house.post("/revoke", basic=None, token="secret-1", token_type_hint="odd")
-        missing = await house.post("/revoke", token_type_hint="access_token")
     assert [refused.status, refused.values(b"WWW-Authenticate")] == [401, [b"Basic"]]
-    assert [missing.status, missing.json] == [400, {"error": "invalid_request"}]
     assert [received.content for received in key_manager.requests] == [
         b"token=secret-1&token_type_hint=odd",
-        b"token_type_hint=access_token",
     ]
+
+
+FORMS_REFUSED: dict[str, tuple[str, bytes, bytes | None, list[tuple[bytes, bytes]]]] = {
+    "JSON": ("", b'{"token":"secret-1"}', b"application/json", []),
+    "multipart": (
+        "",
+        b'--x\r\nContent-Disposition: form-data; name="token"\r\n\r\nsecret-1\r\n--x--\r\n',
+        b"multipart/form-data; boundary=x",
+        [],
+    ),
+    "gzip": ("", gzip.compress(b"token=secret-1"), FORM, [(b"Content-Encoding", b"gzip")]),
+    "UTF-16": ("", "token=secret-1".encode("utf-16"), FORM + b"; charset=utf-16", []),
+    "UTF-16 unsaid": ("", "token=secret-1".encode("utf-16-le"), FORM, []),
+    "no UTF-8": ("", b"token=secret-1%FF", FORM, []),
+    "JSON without a type": ("", b'{"token":"secret-1"}', None, []),
+    "two types": ("", b"token=secret-1", FORM, [(b"Content-Type", b"application/json")]),
+    "twice": ("", b"token=secret-1&token=secret-2", FORM, []),
+    "in the query": ("?token=secret-1", b"", FORM, []),
+    "in both": ("?token=secret-1", b"token=secret-2", FORM, []),
+    "empty": ("", b"token=", FORM, []),
+    "none": ("", b"token_type_hint=access_token", FORM, []),
+    "among very many": ("", b"a=1&" * 100 + b"token=secret-1", FORM, []),
+    "space around": ("", b"token=+secret-1%20", FORM, []),
+    "huge": ("", b"token=" + b"s" * MOST_BYTES, FORM, []),
+}
+
+
+@pytest.mark.parametrize("what", FORMS_REFUSED)
+async def test_b1_a_revocation_that_can_not_be_read_is_refused_before_it_is_forwarded(
+    house: OAuthHouse, key_manager: ScriptedKeyManager, what: str
+) -> None:
+    """JSON, multipart, gzip, what can be read in two ways: no 200 for what isn't done."""
+    query, content, content_type, fields = FORMS_REFUSED[what]
+    async with house.open():
+        reply = await house.send(
+            request(f"/revoke{query}", content, fields, content_type=content_type)
+        )
+    assert key_manager.requests == []
+    assert reply.status in {400, 413, 415}
+    of_http = {"huge": "content_too_large", "two types": "bad_request"}
+    assert reply.json["error"] == of_http.get(what, "invalid_request")
+    assert (reply.values(b"Cache-Control"), reply.values(b"Pragma")) == NO_STORE
+
+
+async def test_h4_a_parameter_that_is_no_utf_8_hides_no_token(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """The others are read, and the token goes."""
+    key_manager.will(bearer("secret-1"))
+    async with house.open():
+        await house.post("/token", grant_type="client_credentials")
+        await house.send(request("/revoke", b"x=%FF&token=secret-1", [(b"Authorization", BASIC)]))
+        assert not (await house.facts("secret-1")).active
+
+
+async def test_a_token_request_that_can_not_be_read_is_refused_where_tokens_are_recorded(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """Its token would belong to no grant; who doesn't record leaves the form to the key manager."""
+    content = b'{"grant_type":"refresh_token","refresh_token":"secret-1"}'
+    sent = request("/token", content, content_type=b"application/json")
+    async with house.open():
+        assert (await house.send(sent)).status == 415
+    assert key_manager.requests == []
+    async with house.open(record_tokens=False):
+        assert (await house.send(sent)).status == 200
+    assert key_manager.requests[0].content == content
+
+
+@pytest.mark.parametrize("path", ["/token/revocation", "/token/revocation/", "/Token/Revocation"])
+async def test_b3_a_revocation_with_a_slash_more_is_one(
+    house: OAuthHouse, key_manager: ScriptedKeyManager, path: str
+) -> None:
+    """Many key managers serve both; it mustn't pass as an ordinary request on some public route."""
+    key_manager.will(bearer("secret-1"))
+    async with house.open(revoke_path="/token/revocation"):
+        await house.post("/token/", grant_type="client_credentials")
+        assert (await house.post(path, token="secret-1")).status == 200
+        assert not (await house.facts("secret-1")).active
+    assert [received.line.split()[1] for received in key_manager.requests] == [
+        b"/token",
+        b"/revoke",
+    ]
+
+
+async def test_b3_path_parameters_are_no_way_around_an_endpoint(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """To a servlet "/revoke;v=1" is "/revoke"."""
+    async with house.open():
+        replies = [await house.post(path, token="s") for path in ("/revoke;v=1", "/revoke;v/")]
+    assert [reply.status for reply in replies] == [400, 400]
+    assert key_manager.requests == []
+
+
+async def test_b5_an_endpoint_is_asked_as_it_is_written(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """With its last slash, without which some frameworks answer by a redirect."""
+    urls = {name: f"{key_manager.url}/o/{name}/" for name in ("token", "revoke")}
+    async with house.open(url=None, token_url=urls["token"], revoke_url=urls["revoke"]):
+        await house.post("/token", grant_type="client_credentials")
+        await house.post("/revoke", token="secret-1")
+    assert [received.line.split()[1] for received in key_manager.requests] == [
+        b"/o/token/",
+        b"/o/revoke/",
+    ]
+
+
+@pytest.mark.parametrize("path", ["/token", "/revoke"])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_b5_an_endpoint_that_redirects_is_logged(
+    house: OAuthHouse, key_manager: ScriptedKeyManager, path: str, status: int
+) -> None:
+    """It goes through, but the settings name the wrong URL."""
+    key_manager.will(answer(status, b"", [(b"Location", b"/o/token/?secret=1")]))
+    with capture_logs() as logs:
+        async with house.open():
+            assert (await house.post(path, token="secret-1")).status == status
+    lines = [line for line in logs if "redirects" in line["event"]]
+    assert [(line["endpoint"], line["status"]) for line in lines] == [(path[1:], status)]
+
+
+async def test_b6_no_request_is_lost_to_a_connection_that_the_key_manager_closed(
+    key_manager: ScriptedKeyManager, clock: FakeClock
+) -> None:
+    """It closes after each answer without a word; by default each request has its own."""
+    settings = Settings.model_validate({"key_manager": {"url": key_manager.url}})
+    async with Gateway(
+        settings.model_copy(update={"listen": Listen(port=0), "admin": Admin(port=0)}),
+        store=TokenStore(fakeredis.FakeAsyncRedis()),
+        clock=clock,
+    ) as gateway:
+        statuses = []
+        for _ in range(5):
+            key_manager.will(answer(200), closes=True)
+            async with ClientSession() as client:
+                reply = await client.post(f"{gateway.url}/token", data={"grant_type": "x"})
+                statuses.append(reply.status)
+    assert statuses == [200] * 5
+    assert key_manager.connections == 5
 
 
 async def test_7_success_and_refusals_of_a_revocation_go_through(
@@ -462,7 +601,7 @@ async def test_the_paths_are_settings(house: OAuthHouse, key_manager: ScriptedKe
     ):
         found = [house.endpoints.endpoint(path) for path in ("/oauth2/token", "/r", "/token")]
         await house.send(request("/%6fauth2/token", b"x=1"))
-        await house.send(request("/r", b"x=1"))
+        await house.send(request("/r", b"token=x"))
     assert found == ["token", "revoke", None]
     assert [received.line.split()[1] for received in key_manager.requests] == [
         b"/token",

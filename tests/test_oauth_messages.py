@@ -6,73 +6,13 @@ import pytest
 
 from gateway.oauth_messages import (
     ACCESS_TOKEN_FIELDS,
-    MAX_PARAMETERS,
     Answer,
     Parameters,
     missing_no_store,
     named_client,
     one,
-    parse_parameters,
 )
-from gateway.request_head import inspect_request
 from gateway.tokens import token_key
-
-FORM = b"application/x-www-form-urlencoded"
-
-
-def parameters(
-    body: bytes, *, query: str | None = None, types: list[bytes] | None = None
-) -> Parameters:
-    headers = [(b"Host", b"x")]
-    headers += [(b"Content-Type", value) for value in ([FORM] if types is None else types)]
-    return parse_parameters(inspect_request(headers, http_1_1=True), query, body)
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (b"", {}),
-        (
-            b"token=abc&token_type_hint=access_token",
-            {"token": ["abc"], "token_type_hint": ["access_token"]},
-        ),
-        (b"token=a%2Bb+c", {"token": ["a+b c"]}),
-        (b"token=", {}),
-        (b"token", {}),
-        (b"token=a&token=b", {"token": ["a", "b"]}),
-        (b"username=%C3%A4", {"username": ["ä"]}),
-        (b"username=%E4", {}),
-        (b"\xff=1", {}),
-        (b"&".join([b"a=1"] * (MAX_PARAMETERS + 1)), {}),
-    ],
-)
-def test_a_form_is_read(body: bytes, expected: Parameters) -> None:
-    """RFC 6749 appendix B: UTF-8, form-urlencoded; what isn't that says nothing."""
-    assert parameters(body) == expected
-
-
-def test_the_query_counts_too() -> None:
-    """A key manager that reads both must not see another user than the gateway does."""
-    assert parameters(b"username=alice", query="username=root&x=1") == {
-        "username": ["root", "alice"],
-        "x": ["1"],
-    }
-
-
-@pytest.mark.parametrize(
-    ("types", "read"),
-    [
-        ([], True),
-        ([FORM], True),
-        ([b"Application/X-WWW-Form-Urlencoded ; charset=UTF-8"], True),
-        ([b"application/json"], False),
-        ([b"multipart/form-data; boundary=x"], False),
-        ([FORM, b"application/json"], False),
-    ],
-)
-def test_only_a_form_is_read_as_one(types: list[bytes], read: bool) -> None:
-    """A JSON body with an ampersand in it isn't a form with parameters of the client's choice."""
-    assert parameters(b"token=abc", types=types) == ({"token": ["abc"]} if read else {})
 
 
 @pytest.mark.parametrize(

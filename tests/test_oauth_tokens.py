@@ -3,7 +3,6 @@
 Numbers in the names are the lines of the checklist of OAuth rules, as in test_oauth.py.
 """
 
-import json
 import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import fakeredis
 import pytest
 from clocks import FakeClock
-from oauth_house import MAX_AGE_SECONDS, OAuthHouse, request
+from oauth_house import MAX_AGE_SECONDS, OAuthHouse
 from redis.asyncio import Redis
 from redis_server import RedisServer
 from scripted_key_manager import ScriptedKeyManager, answer, bearer
@@ -258,33 +257,6 @@ async def test_7_a_revocation_that_the_store_can_not_be_told_is_503(
         assert (await house.post("/revoke", token="secret-1")).status == 200
         assert await house.facts("secret-1") == INACTIVE
     assert house.count("store_failures", command="revoke") == 1
-
-
-async def test_7_parameters_anywhere_and_more_than_once_are_taken_at_the_key_managers_word(
-    house: OAuthHouse, key_manager: ScriptedKeyManager
-) -> None:
-    """If it says that they are revoked, all of them are; if it is asked for none, none is."""
-    async with house.open():
-        for number in range(1, 5):
-            key_manager.will(bearer(f"secret-{number}"))
-            await house.post("/token", grant_type="client_credentials")
-        await house.post("/revoke", token=["secret-1", "secret-2"])
-        await house.send(request("/revoke?token=secret-3", b""))
-        await house.post("/revoke", token_type_hint="access_token")
-        facts = [(await house.facts(f"secret-{number}")).active for number in range(1, 5)]
-    assert facts == [False, False, False, True]
-
-
-async def test_7_a_revocation_that_can_not_be_read_is_logged(
-    house: OAuthHouse, key_manager: ScriptedKeyManager
-) -> None:
-    """The key manager took a form that isn't one: somebody should know that nothing was done."""
-    with capture_logs() as logs:
-        async with house.open():
-            content = json.dumps({"token": "secret-1"}).encode()
-            await house.send(request("/revoke", content, content_type=b"application/json"))
-    assert "revocation without a token that could be read" in [line["event"] for line in logs]
-    assert "secret" not in repr(logs)
 
 
 async def test_8_revoking_a_refresh_token_revokes_the_access_tokens_of_its_grant(

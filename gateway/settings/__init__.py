@@ -1,5 +1,6 @@
 """Typed settings: file < environment < flags."""
 
+from gateway.settings.detours import detours
 from gateway.settings.model import Settings
 from gateway.settings.render import changed_settings, render_settings
 from gateway.settings.sections import (
@@ -29,6 +30,7 @@ __all__ = [
     "Settings",
     "Store",
     "changed_settings",
+    "detours",
     "load_admin",
     "load_settings",
     "render_settings",

@@ -17,7 +17,7 @@ from gateway.settings.sections import (
     Section,
     Store,
 )
-from gateway.settings.types import Conflict, Place, format_duration
+from gateway.settings.types import Conflict, Place, format_duration, same_path
 
 
 class Settings(Section):
@@ -64,8 +64,12 @@ class Settings(Section):
         methods_by_path: dict[str, set[str]] = {}
         path_by_label: dict[str, str] = {}
         endpoints = {
-            self.key_manager.token_endpoint and self.key_manager.token_path: "token_path",
-            self.key_manager.revoke_endpoint and self.key_manager.revoke_path: "revoke_path",
+            same_path(getattr(self.key_manager, name)): name
+            for name, url in (
+                ("token_path", self.key_manager.token_endpoint),
+                ("revoke_path", self.key_manager.revoke_endpoint),
+            )
+            if url
         }
         for index, route in enumerate(self.routes):
             path = route.path.rstrip("/") or "/"
@@ -77,8 +81,9 @@ class Settings(Section):
             if path_by_label.setdefault(route.label, path) != path:
                 at = "name" if route.name else "path"
                 yield ("routes", index, at), "a name that no other route has is allowed"
-            if path in endpoints:
-                yield ("routes", index, "path"), f"key_manager.{endpoints[path]} has this path"
+            if same_path(path) in endpoints:
+                at = endpoints[same_path(path)]
+                yield ("routes", index, "path"), f"key_manager.{at} has this path"
 
     def _windows_widen(self) -> Iterator[tuple[Place, str]]:
         most = self.cache.max_age

@@ -14,6 +14,7 @@ from gateway.settings.types import (
     Conflict,
     Count,
     Duration,
+    EndpointUrl,
     Filename,
     Flag,
     HeaderName,
@@ -30,6 +31,7 @@ from gateway.settings.types import (
     StoreUrl,
     UrlPath,
     Workers,
+    same_path,
 )
 
 
@@ -134,15 +136,20 @@ class KeyManager(Section):
     revoke_path: UrlPath = Field(
         "/revoke", description="Where clients find the revocation endpoint."
     )
-    token_url: HttpUrl | None = Field(
+    token_url: EndpointUrl | None = Field(
         None, description="The token endpoint, if it isn't url/token."
     )
-    revoke_url: HttpUrl | None = Field(
+    revoke_url: EndpointUrl | None = Field(
         None, description="The revocation endpoint, if it isn't url/revoke."
     )
     connect_timeout: PositiveDuration = Field(_seconds(5), description="Longest time to connect.")
     read_timeout: PositiveDuration = Field(
         _seconds(30), description="Longest time to wait for the answer."
+    )
+    idle_timeout: Duration = Field(
+        _seconds(0),
+        description="How long an idle connection is kept. A request that is sent just as the key "
+        "manager closes one is lost: it can't be sent again. 0s keeps none.",
     )
     ca_file: Filename | None = Field(
         None, description="PEM file with the authorities to trust instead of the system's."
@@ -168,7 +175,7 @@ class KeyManager(Section):
 
     @model_validator(mode="after")
     def _paths_differ(self) -> "KeyManager":
-        if self.token_path == self.revoke_path:
+        if same_path(self.token_path) == same_path(self.revoke_path):
             raise Conflict((("revoke_path",), "another path than token_path is allowed"))
         return self
 

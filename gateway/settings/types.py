@@ -142,7 +142,19 @@ def _http_url(value: str) -> str:
         raise ValueError(
             "a URL such as http://127.0.0.1:9000/base is allowed, without query or user"
         )
-    return value.rstrip("/")
+    return value
+
+
+def same_path(path: str) -> str:
+    """Return what is the same for all paths that a lenient server takes for one endpoint's.
+
+    Many serve "/token/" as "/token", and some "/Token".
+    """
+    return path.rstrip("/").lower()
+
+
+def _base_url(value: str) -> str:
+    return _http_url(value).rstrip("/")
 
 
 def _header_name(value: str) -> str:
@@ -197,7 +209,10 @@ Workers = Annotated[int, BeforeValidator(_whole_number(1, 256, "a whole number")
 Flag = StrictBool
 Filename = Annotated[Path, BeforeValidator(_file)]
 StoreUrl = Annotated[SecretStr, AfterValidator(_store_url)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(_base_url)]
+"""To which paths are appended."""
+EndpointUrl = Annotated[str, AfterValidator(_http_url)]
+"""To be asked as it is written: to some servers "/token/" isn't "/token"."""
 UrlPath = Annotated[str, AfterValidator(_absolute_path)]
 Method = Annotated[str, AfterValidator(_method)]
 ScopeToken = Annotated[str, AfterValidator(_scope_token)]

@@ -111,3 +111,9 @@ def test_a_type_takes_what_is_right_and_refuses_the_rest(
 def test_a_url_loses_the_slash_at_its_end() -> None:
     """So that a path can be appended to it."""
     assert TypeAdapter[str](types.HttpUrl).validate_python("http://h/base/") == "http://h/base"
+
+
+def test_b5_an_endpoint_keeps_the_slash_at_its_end() -> None:
+    """Nothing is appended to it, and without the slash it may be another."""
+    adapter = TypeAdapter[str](types.EndpointUrl)
+    assert adapter.validate_python("http://h/o/token/") == "http://h/o/token/"
