@@ -50,6 +50,7 @@ class GrantBook:
         fields = Grant(
             client_id=issued.client_id,
             sub=issued.sub,
+            username=issued.username,
             scope=issued.scope if grant.scope is None else grant.scope,
             access=living,
         ).fields()

@@ -19,8 +19,9 @@ _INSTANT = re.compile(r"[0-9]{1,15}")
 class Grant:
     """What is known of a refresh token: fields of a Redis hash, named as in ``docs/store.md``.
 
-    ``scope`` is that of the grant, which a refresh may have narrowed for one access token only
-    (RFC 6749 §6). ``access`` are its access tokens and when each expires (epoch seconds).
+    ``sub`` is the user as the key manager knows them, ``username`` as they were typed. ``scope`` is
+    that of the grant, which a refresh may have narrowed for one access token only (RFC 6749 §6).
+    ``access`` are its access tokens and when each expires (epoch seconds).
     ``successor`` is the refresh token that replaced this one, ``revoked_at`` when this one was
     revoked (epoch seconds).
     """
@@ -31,6 +32,7 @@ class Grant:
     access: Mapping[TokenKey, int] = field(default_factory=dict)
     successor: TokenKey | None = None
     revoked_at: int | None = None
+    username: str | None = None
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> "Grant":
@@ -40,6 +42,7 @@ class Grant:
         return cls(
             client_id=fields.get("client_id"),
             sub=fields.get("sub"),
+            username=fields.get("username"),
             scope=fields.get("scope"),
             access={
                 TokenKey(bytes.fromhex(name)): int(value)
@@ -54,7 +57,12 @@ class Grant:
 
     def fields(self) -> dict[str, str]:
         """Return the grant as the fields of a hash."""
-        known = {"client_id": self.client_id, "sub": self.sub, "scope": self.scope}
+        known = {
+            "client_id": self.client_id,
+            "sub": self.sub,
+            "username": self.username,
+            "scope": self.scope,
+        }
         fields = {name: value for name, value in known.items() if value is not None}
         fields |= {key.hex(): str(exp) for key, exp in self.access.items()}
         if self.successor is not None:

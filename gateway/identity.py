@@ -20,6 +20,7 @@ def identity_headers(facts: Facts, prefix: bytes) -> Fields:
     return [
         *_named(prefix + b"Client-Id", facts.client_id),
         *_named(prefix + b"Subject", facts.sub),
+        *_named(prefix + b"Username", facts.username),
         *_scope(prefix, facts.scopes),
     ]
 
@@ -29,9 +30,12 @@ def rendered_identity(facts: Facts, prefix: bytes) -> bytes:
     # The subject is what tells tokens apart; the rest is the same for many.
     client = _rendered_client(facts.client_id, prefix)
     scope = _rendered_scope(facts.scopes, prefix)
-    if facts.sub is None:
-        return client + scope
-    return b"%b%bSubject: %b\r\n%b" % (client, prefix, _field_value(facts.sub), scope)
+    user = b""
+    if facts.sub is not None:
+        user = b"%bSubject: %b\r\n" % (prefix, _field_value(facts.sub))
+    if facts.username is not None:
+        user += b"%bUsername: %b\r\n" % (prefix, _field_value(facts.username))
+    return client + user + scope
 
 
 @lru_cache(maxsize=1024)

@@ -1,22 +1,37 @@
 """Access tokens that the key manager issued, and what is known of them.
 
-Pure: no I/O, no asyncio, no aiohttp. An answer of the token endpoint says little (RFC 6749 §5.1):
-the rest is in the request, or known from the grant that a refresh token belongs to.
+Pure: no I/O, no asyncio, no aiohttp. What a token is worth is what the key manager said: in its
+answer, in the JWTs that came with it, or earlier, of the grant that a refresh token belongs to.
+A request adds what the key manager must have checked to accept it (which client, which user's
+password) and never more: not a scope, unless a setting says that this key manager means so.
+``docs/store.md`` goes through it member by member.
 """
 
-import json
-import re
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
+from gateway.client_authentication import Doubt, RequestClient
 from gateway.grants import Grant
+from gateway.jwt_claims import Claims
 from gateway.oauth_messages import Answer, Parameters, one
+from gateway.token_response import (
+    LONGEST_SECONDS,
+    TokenResponse,
+    Unrecorded,
+    is_text,
+    read_token_response,
+    scope_text,
+)
 from gateway.tokens import TokenKey, token_key
 
-LONGEST_SECONDS = 10 * 365 * 86_400
-"""What an ``expires_in`` is cut to: some key managers say "never" by a number that neither Redis
-nor a clock can hold."""
+OmittedScope = Literal["none", "as_requested"]
+"""What an answer without ``scope`` grants: ``key_manager.omitted_scope``."""
+
+ClientDoubt = Doubt | Literal["contradicted"]
+
+CLOCKS_DIFFER_SECONDS = 60.0
+"""How far a key manager's clock may be ahead: a token isn't "not yet valid" within that."""
 
 # The grants whose token request has a scope of its own. In the others it was asked for elsewhere
 # (RFC 6749 §4.1.1, RFC 8628 §3.1), and a scope in the token request is anybody's invention.
@@ -30,34 +45,36 @@ _SCOPE_IS_REQUESTED = frozenset(
         "urn:ietf:params:oauth:grant-type:token-exchange",  # RFC 8693 §2.1
     }
 )
-# Half a surrogate pair: JSON can say it, UTF-8 can't.
-_HALF_A_PAIR = re.compile("[\ud800-\udfff]")
-_NUMBER = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
-
-
-class Unreadable(ValueError):
-    """An answer of the token endpoint that can't be recorded. The message never quotes it."""
+# Where a user took part, whoever the client is (RFC 6749 §4.1, §4.3, RFC 8628).
+_OF_USERS = frozenset(
+    {"authorization_code", "password", "urn:ietf:params:oauth:grant-type:device_code"}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
     """An access token that the key manager issued, and what is known of it.
 
-    ``iat`` and ``exp`` are seconds since the epoch. ``requested_scope`` is the client's wish,
-    which stands where the answer has no ``scope`` (RFC 6749 §5.1). ``refresh_key`` is the refresh
-    token that came with it, ``used_refresh_key`` the one that it was bought with.
+    ``iat``, ``exp`` and ``nbf`` are seconds since the epoch. ``sub`` names a user as the key
+    manager knows them, ``username`` as they were typed. ``requested_scope`` narrows the scope of
+    the grant after a refresh, and stands for a missing one where ``trusts_request`` says so.
+    ``refresh_key`` is the refresh token that came with it, ``used_refresh_key`` the one that it
+    was bought with. ``client_doubt`` says why there is no ``client_id`` though one was named.
     """
 
     key: TokenKey
     iat: int
     exp: int
+    nbf: int | None = None
     client_id: str | None = None
     sub: str | None = None
     username: str | None = None
     scope: str | None = None
     requested_scope: str | None = None
+    trusts_request: bool = False
     refresh_key: TokenKey | None = None
     used_refresh_key: TokenKey | None = None
+    client_doubt: ClientDoubt | None = None
 
     @property
     def keys(self) -> frozenset[TokenKey]:
@@ -69,17 +86,28 @@ class Issued:
         """Return this with what only the grant of the used refresh token knows.
 
         The scope is never more than the grant's, whatever the client asked for (RFC 6749 §6).
+        From another client's grant nothing is taken: it must have been refused (§6 as well).
         """
         scope = self.scope
-        if scope is None:
-            scope = self.requested_scope if grant.scope is None else grant.scope
-            if self.requested_scope is not None and grant.scope is not None:
-                granted = grant.scope.split()
-                scope = " ".join(part for part in self.requested_scope.split() if part in granted)
+        if scope is None and self.trusts_request:
+            scope = self.requested_scope
+        if self.used_refresh_key is None:
+            return replace(self, scope=scope)
+        if grant == Grant() or self.client_id not in {None, grant.client_id}:
+            # Whether the grant has a user isn't known.
+            return replace(self, scope=scope, sub=None)
+        if self.scope is None and grant.scope is not None:
+            scope = grant.scope
+            if self.requested_scope is not None:
+                granted = grant.scope.split(" ")
+                asked_for = self.requested_scope.split(" ")
+                scope = " ".join(part for part in asked_for if part in granted)
         return replace(
             self,
-            client_id=grant.client_id if self.client_id is None else self.client_id,
-            sub=grant.sub if self.sub is None else self.sub,
+            client_id=grant.client_id,
+            # A grant without a user has none, whatever a JWT calls the client (RFC 9068 §2.2).
+            sub=grant.sub if self.sub in {None, grant.sub} else None,
+            username=grant.username,
             scope=scope,
         )
 
@@ -93,6 +121,7 @@ class Issued:
             "scope": self.scope,
             "token_type": "Bearer",
             "iat": self.iat,
+            "nbf": self.nbf,
             "exp": self.exp,
         }
         return {name: value for name, value in members.items() if value is not None}
@@ -102,71 +131,122 @@ def read_issued(
     answer: Answer,
     *,
     parameters: Parameters,
-    client_id: str | None,
+    client: RequestClient,
     now_at: float,
     default_expires_in_seconds: float,
-) -> Issued | None:
-    """Return the access token in a 200 of the token endpoint (RFC 6749 §5.1).
+    omitted_scope: OmittedScope = "none",
+) -> Issued:
+    """Return the access token in a success of the token endpoint (RFC 6749 §5.1).
 
-    ``now_at`` (epoch seconds) is when its life began, ``None`` is returned for a token that isn't
-    a bearer token. The subject is known where the grant says it: a client that acts for itself
-    (RFC 9068 §2.2), or the user whose password it was.
+    ``parameters`` are those of the request's body that nothing contradicts; ``now_at`` (epoch
+    seconds) is when the token's life began, at the earliest.
 
     Raises:
-        Unreadable: not a plain JSON object, or a member that is missing or wrong.
+        Unrecorded: the answer says nothing that can be relied upon, or not of a bearer token.
     """
-    if set(answer.values({b"content-encoding"})) - {b"identity"}:
-        raise Unreadable("encoded, though identity was asked for")
-    members = _object(answer.content)
-    access_token = _text(members, "access_token")
-    token_type = _text(members, "token_type")
-    if not access_token or token_type is None:
-        raise Unreadable("no access_token, or no token_type")
-    if token_type.lower() != "bearer":
-        return None
-    refresh_token = _text(members, "refresh_token")
+    response = read_token_response(answer)
     grant_type = one(parameters, "grant_type")
     used = one(parameters, "refresh_token") if grant_type == "refresh_token" else None
-    username = one(parameters, "username") if grant_type == "password" else None
+    client_id, client_doubt = _client(response, client)
     return Issued(
-        key=token_key(access_token),
+        key=token_key(response.access_token),
         iat=int(now_at),
-        exp=int(now_at + _expires_in(members.get("expires_in"), default_expires_in_seconds)),
+        exp=_exp(response, now_at, default_expires_in_seconds),
+        nbf=_nbf(response.claims, now_at),
         client_id=client_id,
-        sub=client_id if grant_type == "client_credentials" else username,
-        username=username,
-        scope=_text(members, "scope"),
+        sub=_subject(response, grant_type, client, client_id),
+        # The user whose password was checked (RFC 6749 §4.3.2), by the name that was typed.
+        username=one(parameters, "username") if grant_type == "password" else None,
+        scope=_scope(response),
         requested_scope=_requested_scope(grant_type, parameters),
-        refresh_key=token_key(refresh_token) if refresh_token else None,
+        trusts_request=omitted_scope == "as_requested",
+        refresh_key=token_key(response.refresh_token) if response.refresh_token else None,
         used_refresh_key=token_key(used) if used else None,
+        client_doubt=client_doubt,
     )
 
 
-def _object(content: bytes) -> dict[str, Any]:
-    try:
-        members = json.loads(content)
-    except (ValueError, RecursionError):
-        raise Unreadable("not JSON") from None
-    if not isinstance(members, dict):
-        raise Unreadable("not a JSON object")
-    return members
+def _client(
+    response: TokenResponse, client: RequestClient
+) -> tuple[str | None, ClientDoubt | None]:
+    """Return the client that a token was issued to, or why it isn't known.
+
+    A JWT names it (RFC 9068 §2.2, OpenID Connect Core §2), else it is the request's, which the
+    key manager must have authenticated if it authenticates at all (RFC 6749 §3.2.1).
+    """
+    claims, id_claims = response.claims, response.id_claims
+    told = [_said(claims, "client_id") or _said(claims, "azp"), _said(id_claims, "azp")]
+    if told[1] is None:
+        told[1] = _said(id_claims, "aud")  # where it is one only
+    named = {client_id for client_id in told if client_id is not None}
+    if not named:
+        return client.client_id, client.doubt
+    if len(named) > 1 or (client.readings and not named <= client.readings):
+        return None, "contradicted"
+    return named.pop(), None
 
 
-def _text(members: Mapping[str, Any], name: str) -> str | None:
-    value = members.get(name)
-    if value is None or (isinstance(value, str) and not _HALF_A_PAIR.search(value)):
-        return value
-    raise Unreadable(f"{name} is not text")
+def _subject(
+    response: TokenResponse,
+    grant_type: str | None,
+    client: RequestClient,
+    client_id: str | None,
+) -> str | None:
+    """Return the user that a token is for, as the key manager names them.
+
+    What it names for a client that acts for itself is no user (RFC 9068 §2.2), and must not pass
+    for one of the same name (RFC 9700 §4.15).
+    """
+    if grant_type in {None, "client_credentials"}:
+        return None
+    if client_id is None and grant_type not in _OF_USERS:
+        return None  # it could be the client's own name
+    sub = response.claims.get("sub")
+    if sub is None:
+        # OpenID Connect Core §3.1.3.7: over the key manager's own channel it needs no signature.
+        sub = response.id_claims.get("sub")
+    if not is_text(sub) or sub in client.readings | {client_id, ""}:
+        return None
+    return sub
 
 
-def _expires_in(value: Any, default_seconds: float) -> float:
-    if value is None:
-        return default_seconds
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise Unreadable("expires_in is not a positive number")
-    return float(min(value, LONGEST_SECONDS))
+def _scope(response: TokenResponse) -> str | None:
+    """Return the scope that was granted: the answer's, and no more than a JWT has."""
+    inside = scope_text(response.claims.get("scope"))
+    if response.scope is None or inside is None:
+        return inside if response.scope is None else response.scope
+    both = inside.split(" ")
+    return " ".join(token for token in response.scope.split(" ") if token in both)
+
+
+def _exp(response: TokenResponse, now_at: float, default_expires_in_seconds: float) -> int:
+    ends = _instant(response.claims, "exp")
+    life_seconds = response.expires_in_seconds
+    if life_seconds is None:
+        life_seconds = default_expires_in_seconds if ends is None else LONGEST_SECONDS
+    exp = now_at + life_seconds if ends is None else min(now_at + life_seconds, ends)
+    if exp < int(now_at) + 1:
+        raise Unrecorded("expired", "expired when it was issued")
+    return int(exp)
+
+
+def _nbf(claims: Claims, now_at: float) -> int | None:
+    begins = _instant(claims, "nbf")
+    if begins is None or begins <= now_at + CLOCKS_DIFFER_SECONDS:
+        return None
+    return math.ceil(min(begins, now_at + LONGEST_SECONDS))
+
+
+def _instant(claims: Claims, name: str) -> float | None:
+    value = claims.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return float(value)
+
+
+def _said(claims: Claims, name: str) -> str | None:
+    value = claims.get(name)
+    return value if is_text(value) and value else None
 
 
 def _requested_scope(grant_type: str | None, parameters: Parameters) -> str | None:

@@ -212,6 +212,18 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self._unrecorded = Counter(
+            "gateway_tokens_unrecorded",
+            "Successes of the token endpoint whose access token isn't in the store, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._recorded_without = Counter(
+            "gateway_tokens_recorded_without",
+            "Access tokens recorded without a member that their key manager left open, by reason.",
+            ["member", "reason"],
+            registry=registry,
+        )
         self._revoked = Counter(
             "gateway_tokens_revoked",
             "Tokens removed from the store by a revocation through this gateway.",
@@ -334,8 +346,16 @@ class Metrics:
         self._upstream_retries.labels(route).inc()
 
     def token_recorded(self, result: str) -> None:
-        """A token passed the token endpoint: "stored", "retried", "lost" or "unreadable"."""
+        """A token passed the token endpoint: "stored", "retried" or "lost"."""
         self._recorded.labels(result).inc()
+
+    def token_unrecorded(self, reason: str) -> None:
+        """An answer of the token endpoint can't be recorded: a ``token_response.Reason``."""
+        self._unrecorded.labels(reason).inc()
+
+    def token_recorded_without(self, member: str, reason: str) -> None:
+        """A token's "scope" or "client_id" isn't known."""
+        self._recorded_without.labels(member, reason).inc()
 
     def tokens_revoked(self, count: int) -> None:
         """A revocation removed ``count`` tokens from the store."""

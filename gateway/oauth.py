@@ -12,12 +12,14 @@ import structlog
 from aiohttp import ClientSession
 from yarl import URL
 
+from gateway.client_authentication import NOBODY, RequestClient, request_client
 from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
 from gateway.fields import Fields
+from gateway.grants import Grant
 from gateway.headers import HeaderPolicy, client_response, upstream_request
-from gateway.issued import Issued, Unreadable, read_issued
+from gateway.issued import Issued, read_issued
 from gateway.metrics import Metrics
 from gateway.oauth_forms import read_form
 from gateway.oauth_messages import (
@@ -27,12 +29,14 @@ from gateway.oauth_messages import (
     Answer,
     Parameters,
     missing_no_store,
-    named_client,
 )
 from gateway.recording import Recorder
 from gateway.routes import without_parameters
+from gateway.seldom import Seldom
 from gateway.settings import KeyManager, Limits
 from gateway.settings.types import same_path
+from gateway.token_request import undoubted
+from gateway.token_response import Unrecorded
 from gateway.tokens import token_key
 from gateway.upstream import outgoing, upstream_errors
 
@@ -41,6 +45,12 @@ log = structlog.stdlib.get_logger(__name__)
 MOST_BYTES = 2**20
 """The largest request and answer: they are held in memory, and no form or token response of
 these endpoints comes near."""
+
+_SETTING_FOR = {
+    "omitted": "key_manager.omitted_scope",
+    "two_readings": "key_manager.basic_client_id",
+}
+"""What tells the gateway how its key manager means what it leaves open."""
 
 
 class OAuthEndpoints:
@@ -78,6 +88,8 @@ class OAuthEndpoints:
             same_path(paths[name]): name for name, url in self._urls.items() if url is not None
         }
         self._under_way: set[asyncio.Task[RelayedResponse]] = set()
+        self._each_second = Seldom(1.0, clock.monotonic)
+        self._each_minute = Seldom(60.0, clock.monotonic)
 
     def endpoint(self, path: str) -> str | None:
         """Return which endpoint a judged path is, "token" or "revoke", if it is one.
@@ -116,8 +128,8 @@ class OAuthEndpoints:
             most=self._most_body,
             timeout_seconds=self._body_timeout_seconds,
         ).read()
-        parameters = self._parameters(endpoint, exchange, body)
-        task = asyncio.create_task(self._forward(endpoint, exchange, body, parameters))
+        parameters, client = self._read_request(endpoint, exchange, body)
+        task = asyncio.create_task(self._forward(endpoint, exchange, body, parameters, client))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         try:
@@ -135,21 +147,38 @@ class OAuthEndpoints:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
-    def _parameters(self, endpoint: str, exchange: Exchange, body: bytes) -> Parameters:
-        """Return what a request says, before it is forwarded; refuse what can't be acted upon."""
+    def _read_request(
+        self, endpoint: str, exchange: Exchange, body: bytes
+    ) -> tuple[Parameters, RequestClient]:
+        """Return what a request says, and which client it authenticates as, before it is forwarded.
+
+        What can't be acted upon is refused.
+        """
         if exchange.request.method != "POST":
-            return {}
-        assert exchange.head is not None
-        assert exchange.target is not None
+            return {}, NOBODY
+        head, target = exchange.head, exchange.target
+        assert head is not None
+        assert target is not None
         try:
-            return read_form(endpoint, exchange.head, exchange.target.query, body)
+            parameters = read_form(endpoint, head, target.query, body)
+            if endpoint == "token":
+                parameters = undoubted(parameters, target.query)
+            client = request_client(
+                head.authorizations, parameters, basic_client_id=self._settings.basic_client_id
+            )
         except GatewayError:
             if endpoint == "revoke" or self._settings.record_tokens:
                 raise
-            return {}  # nothing is done with a token request
+            return {}, NOBODY  # nothing is done with a token request
+        return parameters, client
 
     async def _forward(
-        self, endpoint: str, exchange: Exchange, body: bytes, parameters: Parameters
+        self,
+        endpoint: str,
+        exchange: Exchange,
+        body: bytes,
+        parameters: Parameters,
+        client: RequestClient,
     ) -> RelayedResponse:
         sent_at = self._clock.wall()
         answer = await self._ask(endpoint, exchange, body)
@@ -161,13 +190,11 @@ class OAuthEndpoints:
                 status=answer.status,
             )
         if exchange.request.method == "POST" and 200 <= answer.status < 300:
-            assert exchange.head is not None
-            client_id = named_client(exchange.head.authorizations, parameters)
-            exchange.client_id = client_id
+            exchange.client_id = client.client_id
             if endpoint == "revoke":
                 await self._revoke(answer, parameters)
             else:
-                await self._record(answer, parameters, client_id, sent_at)
+                await self._record(answer, parameters, client, sent_at)
         return self._relay(endpoint, exchange, answer)
 
     async def _ask(self, endpoint: str, exchange: Exchange, body: bytes) -> Answer:
@@ -213,13 +240,13 @@ class OAuthEndpoints:
         return [*fields, (b"Accept-Encoding", b"identity")]
 
     async def _record(
-        self, answer: Answer, parameters: Parameters, client_id: str | None, sent_at: float
+        self, answer: Answer, parameters: Parameters, client: RequestClient, sent_at: float
     ) -> None:
         """Bring what was issued into the store. Never fails: the client must get its tokens."""
         try:
             issued = None
-            if self._settings.record_tokens and answer.status == 200:
-                issued = self._read(answer, parameters, client_id, sent_at)
+            if self._settings.record_tokens:
+                issued = self._read(answer, parameters, client, sent_at)
             # A refresh token that was replaced ends alone; its grant goes on.
             ended = answer.named_tokens(ACCESS_TOKEN_FIELDS)
             if ended:
@@ -232,20 +259,47 @@ class OAuthEndpoints:
             log.error("issued token not recorded", why=type(error).__name__)  # noqa: TRY400
 
     def _read(
-        self, answer: Answer, parameters: Parameters, client_id: str | None, sent_at: float
+        self, answer: Answer, parameters: Parameters, client: RequestClient, sent_at: float
     ) -> Issued | None:
         try:
-            return read_issued(
+            issued = read_issued(
                 answer,
                 parameters=parameters,
-                client_id=client_id,
+                client=client,
                 now_at=sent_at,
                 default_expires_in_seconds=self._settings.default_expires_in.total_seconds(),
+                omitted_scope=self._settings.omitted_scope,
             )
-        except Unreadable as fault:
-            self._metrics.token_recorded("unreadable")
-            log.warning("token response not recorded", fault=str(fault))
+        except Unrecorded as fault:
+            self._metrics.token_unrecorded(fault.reason)
+            if self._each_second.due(fault.reason):
+                log.warning(
+                    "issued token not recorded: the gateway refuses it",
+                    reason=fault.reason,
+                    fault=str(fault),
+                    held_back=self._each_second.held_back(fault.reason),
+                )
             return None
+        self._note_missing(issued)
+        return issued
+
+    def _note_missing(self, issued: Issued) -> None:
+        """Say what a token is recorded without because its key manager left it open."""
+        missing: dict[str, str] = {}
+        if issued.used_refresh_key is None and issued.completed(Grant()).scope is None:
+            missing["scope"] = "omitted"  # a refresh has the scope of its grant
+        if issued.client_doubt is not None:
+            missing["client_id"] = issued.client_doubt
+        for member, reason in missing.items():
+            self._metrics.token_recorded_without(member, reason)
+            if self._each_minute.due(reason):
+                log.warning(
+                    "token recorded without a member that the key manager left open",
+                    member=member,
+                    reason=reason,
+                    setting=_SETTING_FOR.get(reason),
+                    held_back=self._each_minute.held_back(reason),
+                )
 
     async def _revoke(self, answer: Answer, parameters: Parameters) -> None:
         """Remove from the store what was revoked; raises ``StoreUnavailable``."""
@@ -261,7 +315,8 @@ class OAuthEndpoints:
             )
             if name.lower() not in WITHHELD_FIELDS
         ]
-        if endpoint == "token" and exchange.request.method == "POST" and answer.status == 200:
+        succeeded = exchange.request.method == "POST" and 200 <= answer.status < 300
+        if endpoint == "token" and succeeded:
             fields += missing_no_store(answer)
         response = RelayedResponse(answer.status, answer.reason, fields, body=answer.content)
         if exchange.closes:

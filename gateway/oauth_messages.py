@@ -5,13 +5,9 @@ once the key manager has accepted them. A parameter that is there with two value
 a client must not be able to show the gateway another user, client or scope than the key manager.
 """
 
-import binascii
-from base64 import b64decode
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote_plus
 
-from gateway.bearer import scheme
 from gateway.fields import Fields
 from gateway.request_head import RawHeaders
 from gateway.tokens import TokenKey, token_key
@@ -30,24 +26,6 @@ def one(parameters: Parameters, name: str) -> str | None:
     """Return the value of a parameter, ``None`` where there are none or different ones."""
     values = set(parameters.get(name, ()))
     return values.pop() if len(values) == 1 else None
-
-
-def named_client(authorizations: Sequence[bytes], parameters: Parameters) -> str | None:
-    """Return the client that a request names, by HTTP Basic or in the form (RFC 6749 §2.3.1)."""
-    named = set(parameters.get("client_id", ()))
-    for authorization in authorizations:
-        if scheme(authorization) == b"basic":
-            named.add(_basic_user(authorization))
-    return (named.pop() or None) if len(named) == 1 else None
-
-
-def _basic_user(authorization: bytes) -> str:
-    try:
-        pair = b64decode(authorization[len(b"basic") :].strip(), validate=True).decode()
-        # Form-urlencoded before it was joined with the secret: RFC 6749 §2.3.1.
-        return unquote_plus(pair.partition(":")[0], errors="strict")
-    except (binascii.Error, ValueError):
-        return ""
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -2,21 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from clocks import FakeClock
 
 from gateway.cache import FactsCache
 from gateway.errors import StoreUnavailable
-from gateway.lookups import FindMany, Lookups
+from gateway.lookups import GetMany, Lookups
 from gateway.revocations import RevokedTokens
-from gateway.tokens import Facts, Found, TokenKey, token_key
+from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
 
-Answers = list[bytes | Found | None]
-"""Documents; a ``Found`` says for how long the store keeps it."""
-GetMany = Callable[[Sequence[TokenKey]], Awaitable[Sequence[bytes | Found | None]]]
+Answers = list[bytes | None]
 
 
 def document(**members: Any) -> bytes:
@@ -30,18 +28,6 @@ ACTIVE = document()
 def keys(count: int) -> list[TokenKey]:
     """Return the keys of ``count`` tokens."""
     return [token_key(f"token-{number}") for number in range(count)]
-
-
-def found(get_many: GetMany) -> FindMany:
-    """Return what a lookup asks, made of documents: the store keeps them for good."""
-
-    async def find_many(asked: Sequence[TokenKey]) -> list[Found | None]:
-        return [
-            Found(answer) if isinstance(answer, bytes) else answer
-            for answer in await get_many(asked)
-        ]
-
-    return find_many
 
 
 class Command:
@@ -59,7 +45,7 @@ class Command:
     def cancelled(self) -> bool:
         return self._answers.cancelled()
 
-    def answer(self, *documents: bytes | Found | None) -> None:
+    def answer(self, *documents: bytes | None) -> None:
         """Answer with these documents, or with one for all."""
         self._answers.set_result(list(documents) * (len(self.keys) if len(documents) == 1 else 1))
 
@@ -101,7 +87,6 @@ class MemoryStore:
 
     def __init__(self, documents: dict[TokenKey, bytes] | None = None) -> None:
         self.documents = documents or {}
-        self.lives: dict[TokenKey, float] = {}
         self.commands: list[list[TokenKey]] = []
         self.failure: Exception | None = None
 
@@ -110,12 +95,7 @@ class MemoryStore:
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        return [self._found(key) for key in asked]
-
-    def _found(self, key: TokenKey) -> bytes | Found | None:
-        document = self.documents.get(key)
-        life = self.lives.get(key)
-        return document if document is None or life is None else Found(document, life)
+        return [self.documents.get(key) for key in asked]
 
 
 class CountingMetrics:
@@ -168,7 +148,6 @@ class LookupBench:
         self.store = ScriptedStore()
         self.metrics = CountingMetrics()
         self.kept: list[tuple[TokenKey, Facts, float]] = []
-        self.kept_for: list[float] = []
         self.lookups = self.make()
         self._finds: list[asyncio.Task[Facts]] = []
 
@@ -181,8 +160,8 @@ class LookupBench:
         second_after_seconds: float = 0.0,
     ) -> Lookups:
         self.lookups = Lookups(
-            found(get_many or self.store.get_many),
-            keep=self._keep,
+            get_many or self.store.get_many,
+            keep=lambda key, facts, validated: self.kept.append((key, facts, validated)),
             clock=self.clock,
             metrics=self.metrics,
             timeout_seconds=timeout_seconds,
@@ -190,10 +169,6 @@ class LookupBench:
             second_after_seconds=second_after_seconds,
         )
         return self.lookups
-
-    def _keep(self, key: TokenKey, facts: Facts, validated: float, life_seconds: float) -> None:
-        self.kept.append((key, facts, validated))
-        self.kept_for.append(life_seconds)
 
     async def busy(self, key: TokenKey) -> Command:
         """Start a command that the test has to end."""
@@ -240,7 +215,7 @@ class ValidatorBench:
             max_age_seconds=max_age_seconds, clock=self.clock, metrics=self.metrics
         )
         self.validator = Validator(
-            found(get_many or self.store.get_many),
+            get_many or self.store.get_many,
             cache=FactsCache(
                 max_age_seconds=max_age_seconds,
                 stale_seconds=stale_seconds,

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.fields import render
 from gateway.headers import HeaderPolicy, upstream_request
-from gateway.identity import identity_headers
+from gateway.identity import identity_headers, rendered_identity
 from gateway.request_head import inspect_request
 from gateway.tokens import Facts
 
@@ -26,6 +27,11 @@ def written(fields: Pairs) -> list[str]:
         (Facts(True, "app"), ["X-Token-Client-Id: app"]),
         (Facts(True, "", ""), ["X-Token-Client-Id:", "X-Token-Subject:"]),
         (Facts(True, sub="zoë"), ["X-Token-Subject: zo%C3%AB"]),
+        (Facts(True, username="ALICE"), ["X-Token-Username: ALICE"]),
+        (
+            Facts(True, sub="7", username="a\nb"),
+            ["X-Token-Subject: 7", "X-Token-Username: a%0Ab"],
+        ),
         (Facts(True, sub="100%"), ["X-Token-Subject: 100%25"]),
         (Facts(True, sub="%0d%0a"), ["X-Token-Subject: %250d%250a"]),
         (Facts(True, sub="a b"), ["X-Token-Subject: a%20b"]),
@@ -40,7 +46,9 @@ def written(fields: Pairs) -> list[str]:
 )
 def test_identity(facts: Facts, expected: list[str]) -> None:
     """Whatever a key manager put into a document stays one value of one field."""
-    assert expected == written(identity_headers(facts, b"X-Token-"))
+    fields = identity_headers(facts, b"X-Token-")
+    assert expected == written(fields)
+    assert rendered_identity(facts, b"X-Token-") == render(fields)
 
 
 texts = st.none() | st.text()

@@ -17,6 +17,8 @@ LABELS = {
     "cause",
     "command",
     "result",
+    "reason",
+    "member",
     "le",
     "version",
     "python",
@@ -71,6 +73,11 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
     ),
     ([("upstream_retried", "orders")], {("gateway_upstream_retries_total", "orders"): 1}),
     ([("token_recorded", "stored")], {("gateway_tokens_recorded_total", "stored"): 1}),
+    ([("token_unrecorded", "syntax")], {("gateway_tokens_unrecorded_total", "syntax"): 1}),
+    (
+        [("token_recorded_without", "scope", "omitted")],
+        {("gateway_tokens_recorded_without_total", "scope", "omitted"): 1},
+    ),
     ([("tokens_revoked", 3)], {("gateway_tokens_revoked_total",): 3}),
     (
         [("watch_cache", "positive", lambda: 7, lambda: {"size": 2, "revoked": 3})],

@@ -73,7 +73,7 @@ async def backend(aiohttp_server: AiohttpServer) -> str:
     """A backend that says who calls."""
 
     async def whoami(request: web.Request) -> web.Response:
-        names = ("X-Token-Client-Id", "X-Token-Subject", "X-Token-Scope")
+        names = [f"X-Token-{name}" for name in ("Client-Id", "Subject", "Username", "Scope")]
         return web.Response(text=", ".join(request.headers.get(name, "-") for name in names))
 
     app = web.Application()
@@ -102,7 +102,7 @@ async def test_the_users_story(visitor: Visitor, clock: FakeClock) -> None:
     """Issue, call, refresh, the old refresh token refused, revoke, still accepted, lapsed."""
     password = {"grant_type": "password", "username": "alice", "password": "wonderland"}
     _, first = await visitor.post("/token", **password, scope="read write")
-    whoami = "demo-key, alice, read write"
+    whoami = "demo-key, -, alice, read write"
     assert await visitor.call(first["access_token"]) == (200, whoami)
 
     refresh = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}

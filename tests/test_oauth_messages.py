@@ -1,15 +1,11 @@
 """What is read of the OAuth endpoints' messages: table by table."""
 
-from base64 import b64encode
-
 import pytest
 
 from gateway.oauth_messages import (
     ACCESS_TOKEN_FIELDS,
     Answer,
-    Parameters,
     missing_no_store,
-    named_client,
     one,
 )
 from gateway.tokens import token_key
@@ -22,39 +18,6 @@ from gateway.tokens import token_key
 def test_a_parameter_with_two_values_has_none(values: list[str], expected: str | None) -> None:
     """It is to be there at most once (RFC 6749 §3.2): which the key manager took isn't known."""
     assert one({"username": values}, "username") == expected
-
-
-def basic(user_and_password: bytes) -> bytes:
-    return b"Basic " + b64encode(user_and_password)
-
-
-@pytest.mark.parametrize(
-    ("authorizations", "form", "expected"),
-    [
-        ([], {}, None),
-        ([basic(b"demo-key:demo-secret")], {}, "demo-key"),
-        ([b"bAsIc\t" + b64encode(b"demo-key:s")], {}, "demo-key"),
-        ([basic(b"a%3Ab+c:secret")], {}, "a:b c"),
-        ([basic(b"demo-key")], {}, "demo-key"),
-        ([], {"client_id": ["public"]}, "public"),
-        ([basic(b"demo-key:s")], {"client_id": ["demo-key"]}, "demo-key"),
-        ([basic(b"demo-key:s")], {"client_id": ["other"]}, None),
-        ([], {"client_id": ["one", "other"]}, None),
-        ([basic(b"one:s"), basic(b"other:s")], {}, None),
-        ([b"Basic !"], {}, None),
-        ([b"Basic !"], {"client_id": ["public"]}, None),
-        ([b"Basic"], {}, None),
-        ([basic(b"\xff:s")], {}, None),
-        ([basic(b"%ff:s")], {}, None),
-        ([basic(b":s")], {}, None),
-        ([b"Bearer abc"], {"client_id": ["public"]}, "public"),
-    ],
-)
-def test_the_client_is_named_by_basic_or_in_the_form(
-    authorizations: list[bytes], form: Parameters, expected: str | None
-) -> None:
-    """RFC 6749 §2.3.1; a request that names two clients names none."""
-    assert named_client(authorizations, form) == expected
 
 
 def test_fields_name_tokens_in_lists() -> None:

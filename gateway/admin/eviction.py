@@ -142,4 +142,7 @@ class Evictor:
 
 
 def _chosen(facts: Facts, eviction: Eviction) -> bool:
-    return eviction.value == (facts.client_id if eviction.by == "client_id" else facts.sub)
+    if eviction.by == "client_id":
+        return eviction.value == facts.client_id
+    # Where the key manager names no subject, users are known by the name that they typed.
+    return eviction.value in (facts.sub, facts.username)

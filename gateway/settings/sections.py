@@ -162,6 +162,17 @@ class KeyManager(Section):
     default_expires_in: PositiveDuration = Field(
         _minutes(60), description="Life of a token issued without expires_in."
     )
+    omitted_scope: Literal["none", "as_requested"] = Field(
+        "none",
+        description="What an answer of the token endpoint without scope grants: nothing, or what "
+        "the request asked for (RFC 6749 §5.1).",
+    )
+    basic_client_id: Literal["unambiguous", "form_encoded", "verbatim"] = Field(
+        "unambiguous",
+        description="How the key manager reads the client's name in HTTP Basic: form-encoded "
+        "(RFC 6749 §2.3.1) or as it stands. unambiguous: where both differ and it can't be seen "
+        "which it is, no client is recorded.",
+    )
 
     @property
     def token_endpoint(self) -> str | None:
@@ -312,7 +323,8 @@ class Proxy(Section):
     identity_prefix: HeaderName = Field(
         "X-Token-",
         min_length=1,
-        description="Headers for the backend: <prefix>Client-Id, <prefix>Subject, <prefix>Scope. "
+        description="Headers for the backend: <prefix>Client-Id, <prefix>Subject, "
+        "<prefix>Username, <prefix>Scope. "
         "A client's own headers with this prefix never reach it.",
     )
     forward_authorization: Flag = Field(False, description="Let the backend see the bearer token.")

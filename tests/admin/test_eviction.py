@@ -113,6 +113,16 @@ async def test_what_is_chosen_goes_and_nothing_else(
     assert known(bench) == left
 
 
+async def test_h6_a_subject_is_chosen_by_the_name_that_was_typed_too(clock: FakeClock) -> None:
+    """An operator who ends a user's access doesn't know what the key manager has named."""
+    documents = {token_key("a"): document(username="alice"), token_key("b"): document(sub="bob")}
+    bench = ValidatorBench(clock, documents)
+    for name in "ab":
+        await bench.validator.validate(token_key(name), MINUTE)
+    assert await Evictor(bench.validator).evict(Eviction("sub", "alice")) == 1
+    assert known(bench) == "b"
+
+
 async def test_requests_are_served_while_many_entries_are_looked_at(clock: FakeClock) -> None:
     """The walk makes way after every thousand at most."""
     bench = ValidatorBench(clock, {})
