@@ -17,6 +17,7 @@ class GatewayError(Exception):
     ``headers`` what the answer carries besides (a challenge, ``Retry-After``, ``Allow``).
     ``close`` asks for the connection to be closed after the answer: what follows on it
     can't be trusted or isn't worth reading. ``says`` describes it where nothing else does.
+    ``cause`` is one word for what an upstream did, for the log and the metrics; no client sees it.
     """
 
     status = 500
@@ -25,10 +26,11 @@ class GatewayError(Exception):
     close = False
     says = ""
 
-    def __init__(self, description: str = "", *, headers: Headers = ()) -> None:
+    def __init__(self, description: str = "", *, headers: Headers = (), cause: str = "") -> None:
         description = description or self.says
         super().__init__(description or self.code)
         self.description = description
+        self.cause = cause
         self.headers = tuple(headers)
 
 

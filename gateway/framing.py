@@ -3,39 +3,60 @@
 Pure: no I/O, no asyncio, no aiohttp.
 """
 
+import re
 from dataclasses import dataclass
 
 from gateway.errors import UpstreamInvalid
 from gateway.request_head import RawHeaders
 
-_HTTP_1 = frozenset({(1, 0), (1, 1)})
+_DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
-def announced_length(
-    status: int, version: tuple[int, int] | None, headers: RawHeaders
-) -> int | None:
-    """Return the length that an upstream's answer announces, ``None`` where its end isn't by one.
+@dataclass(frozen=True, slots=True)
+class ReceivedContent:
+    """Where the content of an upstream's answer ends (RFC 9112 §6.3).
 
-    ``headers`` come from a parser, which has seen to it that a ``Content-Length`` is a number, and
-    the only one.
+    ``announced`` is the length that the client is told of; ``length`` is that of what follows,
+    ``None`` where it ends otherwise: by ``chunked``, or with the connection. After an answer that
+    ``closes`` it is in doubt whether more follows, or nothing can.
+    """
+
+    announced: int | None = None
+    length: int | None = None
+    chunked: bool = False
+    closes: bool = False
+
+
+def received_content(
+    status: int, version: tuple[int, int], fields: RawHeaders, *, to_head: bool = False
+) -> ReceivedContent:
+    """Return how the content of an answer with these fields is framed; ``to_head`` if HEAD asked.
 
     Raises:
-        UpstreamInvalid: the answer wouldn't mean the same to the client. It switches protocols
-            unasked, is not of HTTP/1, or is coded otherwise than chunked: codings end here
-            (RFC 9112 §6.1), and that is the only one that is undone.
+        UpstreamInvalid: two could frame it differently: more than one length, one that is no
+            number, a length beside chunks (RFC 9112 §6.3, RFC 9110 §8.6), or another coding than
+            chunked, the only one that is undone here (RFC 9112 §6.1).
     """
-    if status < 200:
-        raise UpstreamInvalid("The upstream switched protocols unasked.")
-    codings, length = [], None
-    for name, value in headers:
-        lower = name.lower()
-        if lower == b"transfer-encoding":
-            codings.append(value.lower())
-        elif lower == b"content-length":
-            length = int(value)
-    if version not in _HTTP_1 or codings not in ([], [b"chunked"]):
-        raise UpstreamInvalid
-    return None if codings else length
+    lengths = [value for name, value in fields if name.lower() == b"content-length"]
+    codings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
+    if len(lengths) + len(codings) > 1:
+        raise UpstreamInvalid(cause="framing")
+    if codings not in ([], [b"chunked"]) or not all(map(_DIGITS.fullmatch, lengths)):
+        raise UpstreamInvalid(cause="framing")
+    announced = int(lengths[0]) if lengths else None
+    chunked = bool(codings)
+    if status < 200 or status == 204:
+        # They have no content whatever they announce; whether it comes nobody knows.
+        return ReceivedContent(length=0, closes=chunked or bool(announced))
+    if status == 205:  # RFC 9110 §15.3.6: no content, and not every client expects any
+        return ReceivedContent(announced=0, length=0, closes=announced != 0)
+    # HTTP/1.0 has no chunks: they are undone, and that is all that is believed (RFC 9112 §6.1).
+    faulty = chunked and version == (1, 0)
+    if status == 304 or to_head:
+        return ReceivedContent(announced=announced, length=0, closes=faulty)
+    if chunked:
+        return ReceivedContent(chunked=True, closes=faulty)
+    return ReceivedContent(announced=announced, length=announced, closes=announced is None)
 
 
 @dataclass(frozen=True, slots=True)

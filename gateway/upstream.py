@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,19 @@ from aiohttp import (
     ClientSession,
     ClientTimeout,
     DummyCookieJar,
+    HttpVersion,
+    StreamReader,
     TCPConnector,
 )
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
+from aiohttp.http import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
-from multidict import CIMultiDict
+from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import CIMultiDict, CIMultiDictProxy
 
+from gateway.answer_head import ReceivedHead
+from gateway.answer_reader import AnswerReader, End
 from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
 from gateway.fields import one_spelling, to_bytes
@@ -38,8 +45,124 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _AUTO_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
+class AnswerListener:
+    """Who is told what an answer brings before aiohttp's client tells: nobody, unless overridden.
+
+    One listens to the exchanges that its task begins while it ``listens``.
+    """
+
+    def answer_comes(self) -> None:
+        """The upstream isn't silent: some of the answer is here."""
+
+    def interim_answer(self, received: ReceivedHead) -> None:
+        """An interim answer is here (RFC 9110 §15.2)."""
+
+    @contextmanager
+    def listens(self) -> Iterator[None]:
+        """Listen within the block."""
+        token = _LISTENER.set(self)
+        try:
+            yield
+        finally:
+            _LISTENER.reset(token)
+
+
+_LISTENER: ContextVar[AnswerListener] = ContextVar("listener")
+
+
+class _AnswerParser:
+    """What aiohttp's client takes for its parser: our reader, which judges by our rules.
+
+    aiohttp's own, llhttp, is set to be lenient to upstreams (ADR 14).
+    """
+
+    def __init__(
+        self, connection: "_UpstreamConnection", *, to_head: bool, limit: int, timer: Any
+    ) -> None:
+        self.reader = AnswerReader(to_head=to_head)
+        self._connection = connection
+        self._limit = limit
+        self._timer = timer
+        self._listener = _LISTENER.get(AnswerListener())
+        self._content: StreamReader | None = None
+
+    def feed_data(self, data: bytes) -> tuple[list[tuple[Any, StreamReader]], bool, bytes]:
+        """Return messages, whether the protocol was switched, and what came after that."""
+        messages: list[tuple[Any, StreamReader]] = []
+        switched, rest = False, b""
+        parts = self.reader.feed(bytes(data))
+        if self.reader.excess:
+            self._connection.force_close()
+        if data and self.reader.head is None:
+            self._listener.answer_comes()
+        for part in parts:
+            if isinstance(part, ReceivedHead):
+                if part.is_interim:
+                    self._listener.interim_answer(part)
+                else:
+                    messages.append(self._begin(part))
+                    switched = part.status == 101
+            elif isinstance(part, bytes):
+                if switched:
+                    rest = part
+                elif self._content is not None:
+                    self._content.feed_data(part)
+            else:
+                self._end(part)
+        return messages, switched, rest
+
+    def _begin(self, received: ReceivedHead) -> tuple[Any, StreamReader]:
+        headers = CIMultiDict(
+            (name.decode("ascii"), value.decode("utf-8", "surrogateescape"))
+            for name, value in received.fields
+        )
+        message = RawResponseMessage(
+            HttpVersion(*received.version),
+            received.status,
+            received.reason.decode("utf-8", "surrogateescape"),
+            CIMultiDictProxy(headers),
+            tuple(received.fields),
+            received.closes,
+            None,
+            received.status == 101,
+            received.content.chunked,
+        )
+        if received.content.length == 0:
+            return message, EMPTY_PAYLOAD
+        self._content = StreamReader(
+            self._connection,
+            self._limit,
+            timer=self._timer,
+            loop=self._connection._loop,  # noqa: SLF001 -- aiohttp's own way to make one
+        )
+        return message, self._content
+
+    def _end(self, end: End) -> None:
+        if end is End.LAST:
+            self._connection.force_close()
+        if self._content is not None:
+            self._content.feed_eof()
+
+    def feed_eof(self) -> None:
+        """End content that ends with the connection; raises ``UpstreamInvalid`` within other."""
+        if self.reader.head is not None:
+            for part in self.reader.feed_eof():
+                assert isinstance(part, End)
+                self._end(part)
+
+    def pause_reading(self) -> None:
+        """Do nothing: what is here is handed on, and no more comes."""
+
+
+class _LeftOver(aiohttp.ServerDisconnectedError):
+    """What came is left over from another exchange: to this one nothing was said."""
+
+
 class _UpstreamConnection(ResponseHandler):
-    """A connection to an upstream, that is careful in four things where aiohttp's own isn't."""
+    """A connection to an upstream, which reads answers as the fast lane does."""
+
+    _heard = False
+    _exchanges = 0
 
     def is_connected(self) -> bool:
         """Whether the pool may give the connection out: not once something came unasked.
@@ -49,12 +172,25 @@ class _UpstreamConnection(ResponseHandler):
         """
         return super().is_connected() and not self.should_close
 
-    _heard = False
-
-    def set_response_params(self, **params: Any) -> None:
+    def set_response_params(
+        self,
+        *,
+        timer: Any = None,
+        skip_payload: bool = False,
+        read_bufsize: int = 2**16,
+        **params: Any,
+    ) -> None:
         """Begin to wait for an answer."""
         self._heard = False
-        super().set_response_params(**params)
+        self._exchanges += 1
+        early, self._tail = self._tail, b""
+        super().set_response_params(
+            timer=timer, skip_payload=skip_payload, read_bufsize=read_bufsize, **params
+        )
+        parser = _AnswerParser(self, to_head=skip_payload, limit=read_bufsize, timer=timer)
+        self._parser = cast("Any", parser)
+        if early:
+            self.data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """Note that there is something of an answer."""
@@ -68,10 +204,20 @@ class _UpstreamConnection(ResponseHandler):
         """
         if self._heard and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
             exc = aiohttp.ClientConnectionError("the answer broke off")
+        elif cause and isinstance(cause[0], UpstreamInvalid):
+            exc = _LeftOver() if self._is_left_over() else cause[0]
         super().set_exception(exc, *cause)
         content = self._payload
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+
+    def _is_left_over(self) -> bool:
+        """Whether what came doesn't even begin as an answer, on a connection that had another."""
+        return (
+            self._exchanges > 1
+            and isinstance(self._parser, _AnswerParser)
+            and not self._parser.reader.began
+        )
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Take a connection that was reset for no end of content that ends with it."""
@@ -229,6 +375,8 @@ def upstream_errors(body: RequestBody | None = None) -> Iterator[None]:
             raise body.fault from None
         if isinstance(error, TimeoutError):  # aiohttp's time-outs are, too
             raise UpstreamTimeout from None
+        if isinstance(error, _LeftOver):
+            raise UpstreamInvalid(cause="left_over") from None
         if isinstance(error, aiohttp.ClientConnectionError | OSError):
             raise UpstreamUnreachable from None
         raise UpstreamInvalid from None

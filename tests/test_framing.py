@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.errors import UpstreamInvalid
-from gateway.framing import Framing, announced_length, answer_framing
+from gateway.framing import Framing, ReceivedContent, answer_framing, received_content
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -13,48 +13,99 @@ SAYS_LENGTH = Framing(((b"Content-Length", b"5"),))
 SAYS_CHUNKED = Framing((CHUNKED,), chunked=True)
 
 
-@pytest.mark.parametrize(
-    ("version", "headers", "length"),
-    [
-        ((1, 1), [], None),
-        ((1, 0), [], None),
-        ((1, 1), [LENGTH], 5),
-        ((1, 0), [(b"content-LENGTH", b"0")], 0),
-        ((1, 1), [(b"X-Content-Length", b"5")], None),
-        ((1, 1), [CHUNKED], None),
-        ((1, 1), [(b"transfer-encoding", b"Chunked")], None),
-        # Which of them counts RFC 9112 §6.3 says.
-        ((1, 1), [LENGTH, CHUNKED], None),
-        ((1, 1), [CHUNKED, LENGTH], None),
-    ],
-)
-def test_the_announced_length(version: tuple[int, int], headers: Pairs, length: int | None) -> None:
-    """A length is the upstream's own, unless the answer is chunked."""
-    assert announced_length(200, version, headers) == length
+def received(
+    announced: int | None = None,
+    length: int | None = None,
+    *,
+    chunked: bool = False,
+    closes: bool = False,
+) -> ReceivedContent:
+    return ReceivedContent(announced, length, chunked, closes)
+
+
+UNTIL_CLOSE = received(closes=True)
+NOTHING = received(length=0)
+OF_5 = received(5, 5)
+IN_CHUNKS = received(chunked=True)
 
 
 @pytest.mark.parametrize(
-    ("status", "version", "headers"),
+    ("status", "version", "headers", "expected"),
     [
-        (101, (1, 1), []),
-        (199, (1, 1), [LENGTH]),
-        (200, None, []),
-        (200, (0, 9), [LENGTH]),
-        (200, (1, 2), []),
-        (200, (2, 0), []),
-        (200, (1, 1), [(b"Transfer-Encoding", b"gzip")]),
-        (200, (1, 1), [(b"Transfer-Encoding", b"gzip, chunked")]),
-        (200, (1, 1), [(b"Transfer-Encoding", b"identity"), LENGTH]),
-        (200, (1, 1), [(b"Transfer-Encoding", b"")]),
-        (200, (1, 1), [CHUNKED, CHUNKED]),
+        (200, (1, 1), [], UNTIL_CLOSE),
+        (200, (1, 0), [], UNTIL_CLOSE),
+        (200, (1, 1), [LENGTH], OF_5),
+        (200, (1, 0), [(b"content-LENGTH", b"0")], received(0, 0)),
+        (200, (1, 1), [(b"X-Content-Length", b"5")], UNTIL_CLOSE),
+        (200, (1, 1), [CHUNKED], IN_CHUNKS),
+        (200, (1, 1), [(b"transfer-encoding", b"Chunked")], IN_CHUNKS),
+        # HTTP/1.0 has no chunks (RFC 9112 §6.1).
+        (200, (1, 0), [CHUNKED], received(chunked=True, closes=True)),
+        # No content, whatever is announced; when some is, it may come (RFC 9112 §6.3).
+        (103, (1, 1), [], NOTHING),
+        (103, (1, 1), [LENGTH], received(length=0, closes=True)),
+        (101, (1, 1), [], NOTHING),
+        (204, (1, 1), [], NOTHING),
+        (204, (1, 1), [(b"Content-Length", b"0")], NOTHING),
+        (204, (1, 1), [LENGTH], received(length=0, closes=True)),
+        (204, (1, 1), [CHUNKED], received(length=0, closes=True)),
+        # These may announce what they don't have (RFC 9110 §8.6, RFC 9112 §6.1).
+        (304, (1, 1), [], NOTHING),
+        (304, (1, 1), [LENGTH], received(5, 0)),
+        (304, (1, 1), [CHUNKED], NOTHING),
+        (205, (1, 1), [(b"Content-Length", b"0")], received(0, 0)),
+        (205, (1, 1), [], received(0, 0, closes=True)),
+        (205, (1, 1), [LENGTH], received(0, 0, closes=True)),
+        (205, (1, 1), [CHUNKED], received(0, 0, closes=True)),
     ],
 )
-def test_what_is_not_passed_on(
-    status: int, version: tuple[int, int] | None, headers: Pairs
+def test_where_the_content_ends(
+    status: int, version: tuple[int, int], headers: Pairs, expected: ReceivedContent
 ) -> None:
-    """An answer that wouldn't mean the same to the client (RFC 9112 §6.1)."""
+    """By its length, by its chunks, with its connection, or before it begins."""
+    assert received_content(status, version, headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "announced"), [([], None), ([LENGTH], 5), ([CHUNKED], None)], ids=str
+)
+def test_an_answer_to_head(headers: Pairs, announced: int | None) -> None:
+    """It has no content, and its connection goes on, with a length or without."""
+    assert received_content(200, (1, 1), headers, to_head=True) == received(announced, 0)
+
+
+@pytest.mark.parametrize("status", [103, 200, 204, 205, 304])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [LENGTH, CHUNKED],
+        [CHUNKED, LENGTH],
+        [LENGTH, LENGTH],
+        [LENGTH, (b"content-length", b"6")],
+        [(b"Content-Length", b"5, 5")],
+        [(b"Content-Length", b"")],
+        [(b"Content-Length", b"+5")],
+        [(b"Content-Length", b"-5")],
+        [(b"Content-Length", b"0x5")],
+        [(b"Content-Length", b"5 5")],
+        [(b"Content-Length", b"\xd9\xa5")],  # a digit elsewhere
+        [(b"Content-Length", b"9" * 19)],
+        [(b"Transfer-Encoding", b"gzip")],
+        [(b"Transfer-Encoding", b"gzip, chunked")],
+        [(b"Transfer-Encoding", b"chunked, gzip")],
+        [(b"Transfer-Encoding", b"chunked, chunked")],
+        [(b"Transfer-Encoding", b"identity"), LENGTH],
+        [(b"Transfer-Encoding", b"identity")],
+        [(b"Transfer-Encoding", b"xchunked")],
+        [(b"Transfer-Encoding", b"")],
+        [CHUNKED, CHUNKED],
+    ],
+    ids=str,
+)
+def test_what_two_could_frame_differently(status: int, headers: Pairs) -> None:
+    """It is no answer, also where there is no content to be framed (RFC 9112 §6.1, §6.3)."""
     with pytest.raises(UpstreamInvalid):
-        announced_length(status, version, headers)
+        received_content(status, (1, 1), headers)
 
 
 @pytest.mark.parametrize(

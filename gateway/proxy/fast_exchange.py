@@ -197,6 +197,14 @@ class FastExchange:
 
     # The answer.
 
+    def answer_comes(self, interim: bytes) -> None:
+        """Wait on, as the upstream isn't silent; pass an interim answer on (RFC 9110 §15.2)."""
+        if not self.client.writing_paused:
+            self.ticks_left = self._lane.read_ticks
+        transport = self.client.transport
+        if interim and transport is not None:
+            transport.write(interim)
+
     def answer_whole(self, head: AnswerHead, content: bytes) -> None:
         """Pass the answer on, all of it at once."""
         self.upstream = None

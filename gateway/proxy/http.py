@@ -9,31 +9,45 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import ClientResponse, ClientSession, TraceConfig
+from aiohttp import ClientResponse, ClientSession, HttpVersion11, TraceConfig
 from yarl import URL
 
+from gateway.answer_head import ReceivedHead
+from gateway.errors import UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
-from gateway.framing import announced_length
+from gateway.framing import received_content
 from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.metrics import Metrics
+from gateway.proxy.answers import render_interim
 from gateway.routes import Route
 from gateway.tokens import Facts
-from gateway.upstream import IDEMPOTENT, outgoing, upstream_errors
+from gateway.upstream import IDEMPOTENT, AnswerListener, outgoing, upstream_errors
 
 log = structlog.stdlib.get_logger(__name__)
 
 _UPSTREAM_FAULTS = (aiohttp.ClientError, TimeoutError, OSError)
 
 
-@dataclass(slots=True)
-class _Attempt:
+@dataclass
+class _Attempt(AnswerListener):
     """One sending of a request: whether it went out on a connection that had been idle.
 
-    ``sent`` is called when its header section is out.
+    ``sent`` is called when its header section is out, ``comes`` when the upstream isn't silent,
+    and ``interim`` for each interim answer.
     """
 
-    sent: Callable[[], None] = lambda: None
+    sent: Callable[[], None]
+    comes: Callable[[], None]
+    interim: Callable[[ReceivedHead], None]
     reused: bool = False
+
+    def answer_comes(self) -> None:
+        """The upstream isn't silent."""
+        self.comes()
+
+    def interim_answer(self, received: ReceivedHead) -> None:
+        """An interim answer is here."""
+        self.interim(received)
 
 
 def reuse_trace() -> TraceConfig:
@@ -118,31 +132,45 @@ class HttpProxy:
         headers = outgoing(fields, url)
         has_body = exchange.head.has_body
 
-        async def attempt(first: _Attempt | None = None) -> ClientResponse:
-            async with asyncio.timeout(None) as patience:
-                context = first or _Attempt()
-                if not has_body:
-                    # aiohttp's own time-out ends with an interim answer that announces content.
-                    context.sent = lambda: self._wait(patience, self._read_timeout_seconds)
-                return await self._session.request(
-                    method,
-                    URL(url, encoded=True),
-                    headers=headers,
-                    data=self._handed_over(body, patience) if has_body else None,
-                    allow_redirects=False,
-                    trace_request_ctx=context,
-                )
+        reused = False
 
-        first = _Attempt()
+        async def attempt() -> ClientResponse:
+            nonlocal reused
+            async with asyncio.timeout(None) as patience:
+                tried = _Attempt(
+                    sent=lambda: None if has_body else self._wait(patience),
+                    comes=lambda: self._wait_on(patience),
+                    interim=lambda received: self._pass_interim(exchange, received),
+                )
+                try:
+                    with tried.listens():
+                        return await self._session.request(
+                            method,
+                            URL(url, encoded=True),
+                            headers=headers,
+                            data=self._handed_over(body, patience) if has_body else None,
+                            allow_redirects=False,
+                            trace_request_ctx=tried,
+                        )
+                finally:
+                    reused = tried.reused
+
         try:
-            return await attempt(first)
+            return await attempt()
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # An upstream may close an idle connection just as a request goes out on it. Only
             # then, and only what may be repeated, is sent once more (RFC 9110 §9.2.2).
-            if has_body or not first.reused or method not in IDEMPOTENT:
+            if has_body or not reused or method not in IDEMPOTENT:
                 raise
             self._metrics.upstream_retried(route.name)
             return await attempt()
+
+    @staticmethod
+    def _pass_interim(exchange: Exchange, received: ReceivedHead) -> None:
+        """Pass an interim answer on to who may know what it is: not HTTP/1.0 (RFC 9110 §15.2)."""
+        transport = exchange.request.transport
+        if transport is not None and exchange.request.version >= HttpVersion11:
+            transport.write(render_interim(received))
 
     async def _handed_over(
         self, body: RequestBody, patience: asyncio.Timeout
@@ -152,28 +180,46 @@ class HttpProxy:
         aiohttp has a time-out for what an upstream says, but none for what it doesn't listen to.
         """
         async for chunk in body.chunks():
-            self._wait(patience, self._read_timeout_seconds)
+            self._wait(patience)
             yield chunk
-            self._wait(patience, None)
-        self._wait(patience, self._read_timeout_seconds)
+            self._wait_no_more(patience)
+        self._wait(patience)
 
-    @staticmethod
-    def _wait(patience: asyncio.Timeout, seconds: float | None) -> None:
+    def _wait(self, patience: asyncio.Timeout) -> None:
+        """Wait for the upstream, from now on for as long as it may be silent."""
+        seconds = self._read_timeout_seconds
         with suppress(RuntimeError):  # the answer is here already, ahead of the content's end
             loop = asyncio.get_running_loop()
             patience.reschedule(None if seconds is None else loop.time() + seconds)
 
+    def _wait_on(self, patience: asyncio.Timeout) -> None:
+        """The upstream said something: if it is waited for, the wait begins anew."""
+        if patience.when() is not None:
+            self._wait(patience)
+
+    @staticmethod
+    def _wait_no_more(patience: asyncio.Timeout) -> None:
+        with suppress(RuntimeError):  # as above
+            patience.reschedule(None)
+
     async def _relay(
         self, exchange: Exchange, upstream: ClientResponse, body: RequestBody
     ) -> RelayedResponse:
-        length = announced_length(upstream.status, upstream.version, upstream.raw_headers)
+        if upstream.status < 200:
+            raise UpstreamInvalid(cause="switched_protocols")
+        content_received = received_content(
+            upstream.status,
+            upstream.version or HttpVersion11,
+            upstream.raw_headers,
+            to_head=upstream.method == "HEAD",
+        )
         response = RelayedResponse(
             upstream.status,
             upstream.reason or "",
             client_response(
                 upstream.raw_headers, request_id=exchange.request_id, date=exchange.date
             ),
-            content_length=length,
+            content_length=content_received.announced,
         )
         if exchange.closes:
             response.force_close()

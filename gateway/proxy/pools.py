@@ -1,6 +1,5 @@
 """All connections to upstreams: how many, how long each is kept, and to whom."""
 
-import asyncio
 import ssl
 from pathlib import Path
 
@@ -31,7 +30,7 @@ class UpstreamPools:
         self.renewal_ticks = int(_RENEWAL_SECONDS / tick_seconds)
         self.ticks = 0
         self.closed = False
-        self.known = AnswerHeads(asyncio.get_running_loop())
+        self.known = AnswerHeads()
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
         # Rather too early than when the upstream closes it.

@@ -17,7 +17,6 @@ OF_CONNECTIONS = (
 """What tells whether a connection has anything of a request, and when it has been idle."""
 
 _REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nb"
-_ANSWER = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\n\r\n"
 
 
 def missing_names(
@@ -27,16 +26,12 @@ def missing_names(
     missing = [
         f"{handler.__name__}.{name}" for name in OF_CONNECTIONS if not hasattr(handler, name)
     ]
-    for name, sample, expected in (
-        ("HttpRequestParser", _REQUEST, ("POST", True, False)),
-        ("HttpResponseParser", _ANSWER, (200, False, False)),
-    ):
-        try:
-            found = _parsed(parsers, name, sample)
-        except Exception:  # noqa: BLE001 -- whatever it is, it isn't what the lane was made for
-            found = None
-        if found != expected:
-            missing.append(f"{parsers}.{name}")
+    try:
+        found = _parsed(parsers, "HttpRequestParser", _REQUEST)
+    except Exception:  # noqa: BLE001 -- whatever it is, it isn't what the lane was made for
+        found = None
+    if found != ("POST", True, False):
+        missing.append(f"{parsers}.HttpRequestParser")
     return missing
 
 
@@ -51,7 +46,6 @@ def _parsed(module_name: str, name: str, sample: bytes) -> tuple[Any, bool, bool
         def resume_reading(self, resume_parser: bool = True) -> None: ...
 
     module = import_module(module_name)
-    options = {"response_with_body": True, "read_until_eof": True} if name[4:7] == "Res" else {}
     parser = getattr(module, name)(
         NoFlowControl(),
         asyncio.get_running_loop(),
@@ -60,12 +54,10 @@ def _parsed(module_name: str, name: str, sample: bytes) -> tuple[Any, bool, bool
         auto_decompress=False,
         max_line_size=1 << 16,
         max_field_size=1 << 16,
-        **options,
     )
     ((message, content),), upgraded, _ = parser.feed_data(sample)
     if content.read_nowait() != b"b" or not content.is_eof() or upgraded:
         return None
     if not all(isinstance(part, bytes) for field in message.raw_headers for part in field):
         return None
-    first = message.method if hasattr(message, "method") else message.code
-    return first, message.should_close, message.upgrade
+    return message.method, message.should_close, message.upgrade

@@ -1,14 +1,15 @@
 """A connection to an upstream, for exchanges that have no task to wait in."""
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
-from aiohttp import ClientPayloadError, StreamReader, http_parser
-from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.answer_head import ReceivedHead
+from gateway.answer_reader import AnswerReader, End, Part
 from gateway.errors import GatewayError, UpstreamInvalid, UpstreamUnreachable
-from gateway.proxy.answers import AnswerHead, AnswerHeads, open_parser, read_head
+from gateway.proxy.answers import AnswerHead, AnswerHeads, read_head, render_interim
 
 if TYPE_CHECKING:
     from gateway.proxy.pool import UpstreamPool
@@ -24,6 +25,10 @@ class UpstreamExchange(Protocol):
 
     def send_on(self, connection: "UpstreamConnection", *, reused: bool) -> None:
         """Write the request."""
+        ...
+
+    def answer_comes(self, interim: bytes) -> None:
+        """The upstream isn't silent: some of the answer is here, perhaps an interim one to send."""
         ...
 
     def answer_whole(self, head: AnswerHead, content: bytes) -> None:
@@ -55,12 +60,9 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an upstream, which serves one exchange at a time."""
 
     __slots__ = (
-        "_content",
         "_known",
-        "_last_bytes",
-        "_loop",
-        "_parser",
         "_pool",
+        "_reader",
         "_remaining",
         "closes",
         "counted",
@@ -73,7 +75,6 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     def __init__(self, pool: "UpstreamPool", known: AnswerHeads) -> None:
-        self._loop = asyncio.get_running_loop()
         self._pool = pool
         self._known = known
         self.transport: asyncio.Transport | None = None
@@ -84,9 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.heard = False
         self.held = False
         self._remaining = -1  # bytes of content to come; negative while that isn't known
-        self._parser: http_parser.HttpResponseParser | None = None
-        self._content: StreamReader | None = None
-        self._last_bytes = b""
+        self._reader: AnswerReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
@@ -135,12 +134,11 @@ class UpstreamConnection(asyncio.Protocol):
         try:
             if self._remaining >= 0:
                 self._take_content(exchange, data)
-            elif self._parser is not None:
-                self._parse(exchange, data)
+            elif self._reader is not None:
+                self._read(exchange, self._reader, data)
             elif not self._take_whole(exchange, data):
-                self._last_bytes = b""
-                self._parser = open_parser(self._loop, with_body=not exchange.bodiless)
-                self._parse(exchange, data)
+                self._reader = AnswerReader(to_head=exchange.bodiless)
+                self._read(exchange, self._reader, data)
         except Exception:
             log.exception("internal error")
             if self.exchange is exchange:
@@ -183,48 +181,47 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.answer_goes_on(data)
         self._end(exchange)
 
-    def _parse(self, exchange: UpstreamExchange, data: bytes) -> None:
-        assert self._parser is not None
-        # Whether something follows the end of chunked content the parser doesn't tell.
-        self._last_bytes = (self._last_bytes + data[-4:])[-4:]
+    def _read(self, exchange: UpstreamExchange, reader: AnswerReader, data: bytes) -> None:
         try:
-            messages, _, _ = self._parser.feed_data(data)
-            for message, content in messages:
-                if self._content is not None:
-                    self.closes = True  # a second answer to one request
-                    break
-                if 100 <= message.code < 200 and message.code != 101:
-                    continue  # RFC 9110 §15.2: not the answer yet
-                head = read_head(message, to_head=exchange.bodiless)
-                self.closes = head.closes
-                self._content = content
-                exchange.answer_begins(head, b"")
-            self._pump(exchange)
+            parts = reader.feed(data)
+        except UpstreamInvalid as error:
+            # What doesn't even begin as an answer may be left over from another exchange.
+            self.heard = self.heard and reader.began
+            self._fail(exchange, error)
+            return
+        if not parts:
+            exchange.answer_comes(b"")
+        self._tell(exchange, parts)
+
+    def _tell(self, exchange: UpstreamExchange, parts: list[Part]) -> None:
+        for part in parts:
+            if self.exchange is not exchange:  # the client may be gone by now
+                return
+            if isinstance(part, bytes):
+                exchange.answer_goes_on(part)
+            elif isinstance(part, ReceivedHead):
+                self._tell_head(exchange, part)
+            else:
+                self.closes = self.closes or part is End.LAST
+                self._end(exchange)
+
+    def _tell_head(self, exchange: UpstreamExchange, received: ReceivedHead) -> None:
+        if received.is_interim:
+            exchange.answer_comes(render_interim(received))
+            return
+        try:
+            head = read_head(received, to_head=exchange.bodiless)
         except UpstreamInvalid as error:
             self._fail(exchange, error)
-        except (HttpProcessingError, ClientPayloadError):
-            if self._content is None or not self._content.is_eof():
-                self._fail(exchange, UpstreamInvalid())
-            else:  # it is whole, and what follows is no answer
-                self._last_bytes = b""
-                self._pump(exchange)
-
-    def _pump(self, exchange: UpstreamExchange) -> None:
-        content = self._content
-        if content is None or self.exchange is not exchange:  # the client may be gone by now
-            return
-        data = content.read_nowait()
-        if data:
-            exchange.answer_goes_on(data)
-        if content.is_eof():
-            self.closes = self.closes or self._last_bytes != b"\r\n\r\n"
-            self._end(exchange)
+        else:
+            self.closes = head.closes
+            exchange.answer_begins(head, b"")
 
     def _end(self, exchange: UpstreamExchange) -> None:
         if self.exchange is exchange:  # not abandoned meanwhile
             self.exchange = None
             self._remaining = -1
-            self._content = self._parser = None
+            self._reader = None
             self.go_on()
             self._pool.take_back(self)
             exchange.answer_ends()
@@ -240,11 +237,8 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None:
             return
-        if self._content is not None and self._parser is not None and exc is None:
-            try:
-                self._parser.feed_eof()
-                self._pump(exchange)
-            except (HttpProcessingError, ClientPayloadError):
-                pass
+        if self._reader is not None and exc is None:
+            with suppress(UpstreamInvalid):  # it is cut off
+                self._tell(exchange, self._reader.feed_eof())
         if self.exchange is not None:
             self._fail(exchange, UpstreamUnreachable())

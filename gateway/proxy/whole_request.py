@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway.errors import GatewayError
 from gateway.fields import one_spelling, to_bytes
 from gateway.headers import HeaderPolicy, crossing_request
-from gateway.proxy.answers import NoFlowControl, names_secret
+from gateway.proxy.answers import names_secret
 from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.remembered import PUBLIC_SECTIONS_BYTES, SECTIONS_BYTES, Remembered
 from gateway.request_head import RequestHead, inspect_request
@@ -101,6 +101,18 @@ class WholeRequest:
     new_section: SectionKey | None = None
     digest: bytes | None = None
     is_news: bool = False
+
+
+class NoFlowControl:
+    """Whom a parser tells to slow down: nobody, as what it holds is taken at once."""
+
+    _reading_paused = False
+
+    def pause_reading(self) -> None:
+        """Do nothing."""
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Do nothing."""
 
 
 class Sections:

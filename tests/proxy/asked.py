@@ -25,6 +25,7 @@ class Asked:
         self.silent: bool | None = None
         self.reused: bool | None = None
         self.status = 0
+        self.interim: list[bytes] = []
         self.connection: UpstreamConnection | None = None
         self._pieces: list[bytes] = []
         self._method = method
@@ -37,6 +38,10 @@ class Asked:
         self.connection, self.reused = connection, reused
         assert connection.transport is not None
         connection.transport.write(f"{self._method} /{self.name} HTTP/1.1\r\n\r\n".encode())
+
+    def answer_comes(self, interim: bytes) -> None:
+        self._note("answer_comes")
+        self.interim.append(interim)
 
     def answer_whole(self, head: AnswerHead, content: bytes) -> None:
         self._note("answer_whole")

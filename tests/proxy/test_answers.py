@@ -1,14 +1,14 @@
 """Header sections of answers: which are simple, what they say, and what is kept of them."""
 
-import asyncio
 import tracemalloc
 from dataclasses import replace
 
 import pytest
 
+from gateway.answer_head import inspect_answer
 from gateway.errors import UpstreamInvalid
 from gateway.proxy import answers
-from gateway.proxy.answers import AnswerHead, AnswerHeads, open_parser, read_head
+from gateway.proxy.answers import AnswerHead, AnswerHeads, read_head, render_interim
 from gateway.proxy.remembered import ANSWERS_BYTES
 
 OK = b"HTTP/1.1 200 OK"
@@ -27,7 +27,7 @@ SIMPLE = AnswerHead(
 
 
 def heads() -> AnswerHeads:
-    return AnswerHeads(asyncio.get_running_loop())
+    return AnswerHeads()
 
 
 def section(line: bytes, *fields: bytes) -> bytes:
@@ -80,6 +80,22 @@ def section(line: bytes, *fields: bytes) -> bytes:
                 framed=b"Content-Length: 9\r\n",
                 content_length=9,
                 bodiless=True,
+            ),
+        ),
+        (
+            section(OK, b"Content-Length : 2", b"X-A\t:\tb\x01c "),
+            replace(SIMPLE, start=b"HTTP/1.1 200 OK\r\nX-A: b c\r\n"),
+        ),
+        (
+            section(b"HTTP/1.1 204 No Content", b"Content-Length: 7"),
+            replace(
+                SIMPLE,
+                status=204,
+                start=b"HTTP/1.1 204 No Content\r\n",
+                framed=b"",
+                content_length=None,
+                bodiless=True,
+                closes=True,
             ),
         ),
     ],
@@ -220,23 +236,31 @@ async def test_how_an_answer_is_framed_for_the_client(
     given: bytes, to_head: bool, framed: bytes, chunked: bool
 ) -> None:
     """Without a length in chunks, and with none of it where there is no content."""
-    parser = open_parser(asyncio.get_running_loop(), with_body=not to_head)
-    messages, _, _ = parser.feed_data(given + b"\r\n\r\n")
-    head = read_head(messages[0][0], to_head=to_head)
+    head = read_head(inspect_answer(given + b"\r\n\r\n", to_head=to_head), to_head=to_head)
     assert (head.framed, head.chunked) == (framed, chunked)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
-        section(OK, b"Transfer-Encoding: gzip, chunked"),
-        section(OK, b"Transfer-Encoding: gzip"),
-        section(b"HTTP/1.1 101 Switching Protocols", b"Connection: upgrade", b"Upgrade: a"),
-    ],
-)
-async def test_what_can_not_be_passed_on(given: bytes) -> None:
-    """Other codings than chunked, and a protocol that nobody asked for."""
-    parser = open_parser(asyncio.get_running_loop(), with_body=True)
-    messages, _, _ = parser.feed_data(given + b"\r\n\r\n")
+def test_a_protocol_that_nobody_asked_for() -> None:
+    """A switch of protocols can't be passed on."""
+    given = section(b"HTTP/1.1 101 Switching Protocols", b"Connection: upgrade", b"Upgrade: a")
     with pytest.raises(UpstreamInvalid):
-        read_head(messages[0][0], to_head=False)
+        read_head(inspect_answer(given + b"\r\n\r\n"), to_head=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            section(b"HTTP/1.1 103 Early Hints", b"Link: </a>", b"Connection: X-A", b"X-A: b"),
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+        ),
+        (section(b"HTTP/1.0 102 Processing"), b"HTTP/1.1 102 Processing\r\n\r\n"),
+        (section(b"HTTP/1.1 103 x", b"Content-Length: 5"), b"HTTP/1.1 103 x\r\n\r\n"),
+        (section(b"HTTP/1.1 103 x", b"X-Request-ID: y"), b"HTTP/1.1 103 x\r\n\r\n"),
+        (section(b"HTTP/1.1 100 Continue", b"X-A: b"), b""),
+    ],
+    ids=lambda given: given.decode().replace("\r\n", "|"),
+)
+def test_an_interim_answer(given: bytes, expected: bytes) -> None:
+    """It goes on without what is for one connection; 100 does not: the gateway says it itself."""
+    assert render_interim(inspect_answer(given + b"\r\n\r\n")) == expected

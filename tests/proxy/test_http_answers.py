@@ -218,12 +218,6 @@ async def test_answers_without_content(method: str, answer: bytes, lengths: list
         assert len(backend.connections) == 1
 
 
-async def test_early_hints_are_not_taken_for_the_answer() -> None:
-    """Interim answers of the backend end here; the final one passes."""
-    answer = await relayed(b"HTTP/1.1 103 Early Hints\r\nLink: </s>\r\n\r\n" + raw())
-    assert (answer.status, answer.interim, answer.values("Link")) == (200, [], [])
-
-
 async def test_an_obsolete_fold_is_unfolded() -> None:
     """A proxy replaces it by spaces (RFC 9112 §5.2)."""
     answer = await relayed(raw(b"X-Long: a\r\n b"))

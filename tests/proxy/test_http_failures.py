@@ -157,7 +157,7 @@ GARBLED = {
     "a bad status": b"HTTP/1.1 2xx OK\r\nContent-Length: 2\r\n\r\nok",
     "a status below 100": b"HTTP/1.1 099 OK\r\nContent-Length: 2\r\n\r\nok",
     "a header without a colon": b"HTTP/1.1 200 OK\r\nX a\r\nContent-Length: 2\r\n\r\nok",
-    "a space before the colon": b"HTTP/1.1 200 OK\r\nX : a\r\nContent-Length: 2\r\n\r\nok",
+    "bare LF in a value": b"HTTP/1.1 200 OK\r\nX: a\nX: b\r\nContent-Length: 2\r\n\r\nok",
     "bare CR in a value": b"HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok",
     "NUL in a value": b"HTTP/1.1 200 OK\r\nX: a\x00b\r\nContent-Length: 2\r\n\r\nok",
     "two lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
