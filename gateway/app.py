@@ -63,7 +63,7 @@ class Gateway:
         )
         self._cache, self._negative_cache = self._build_caches()
         self.validator = Validator(
-            self.store.get_many,
+            self.store.find_many,
             cache=self._cache,
             negative_cache=self._negative_cache,
             clock=self._clock,

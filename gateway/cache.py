@@ -55,7 +55,10 @@ class _Shard(Cache[TokenKey, bytes | None]):
 
 
 class FactsCache:
-    """What validations learned, each good for ``max_age_seconds`` and never beyond ``exp``.
+    """What validations learned, each good for ``max_age_seconds`` and never beyond its own end.
+
+    That is ``exp``, or the instant until which the store keeps the token, judged on each hit by
+    both clocks: one that is set, forward or back, doesn't prolong the life of a token.
 
     ``stale_seconds`` keeps facts that much longer, for ``stale`` to find while the store is
     down. A caller may ask for facts younger than ``max_age_seconds``, never for older ones.
@@ -82,6 +85,7 @@ class FactsCache:
         self._max_entries = max_entries
         self._clock = clock
         self._monotonic = clock.monotonic
+        self._wall = clock.wall
         self._left = left
         count = 1
         while count < MOST_SHARDS and count * SHARD_ENTRIES < max_entries:
@@ -91,12 +95,14 @@ class FactsCache:
         self._at_hand: dict[TokenKey, Entry] = {}
         self._next_to_sweep = 0
         self._size = 0
+        self._outdated = 0  # of these, how many were flushed
         self._number = 0
         self._flushed = 0
         self._pushed_out = Counter(size=0)
 
     def __len__(self) -> int:
-        return self._size
+        """How many facts there are; none of those that were flushed and lie there still."""
+        return self._size - self._outdated
 
     @property
     def evicted(self) -> int:
@@ -106,8 +112,8 @@ class FactsCache:
     def evictions(self) -> dict[str, int]:
         """Return how many entries have gone before their time, by cause.
 
-        "size" made room for others; "flushed" went with all that was cached then (counted as
-        they are swept); the others are what callers of ``remove`` said.
+        "size" made room for others; "flushed" went with all that was cached then; the others are
+        what callers of ``remove`` said.
         """
         return dict(self._pushed_out)
 
@@ -135,6 +141,7 @@ class FactsCache:
             and age < self.max_age_seconds
             and age < self.cap_seconds
             and now < entry.expires
+            and entry.begins_at <= self._wall() < entry.ends_at
             and entry.number > self._flushed
         ):
             return entry
@@ -181,12 +188,23 @@ class FactsCache:
             for start in range(0, len(keys), MOST_IN_PART):
                 yield keys[start : start + MOST_IN_PART]
 
-    def put(self, key: TokenKey, facts: Facts, *, validated: float) -> None:
-        """Keep facts learned by a lookup that began at ``validated`` (monotonic seconds)."""
-        now = self._monotonic()
-        expires = float("inf")
+    def put(
+        self,
+        key: TokenKey,
+        facts: Facts,
+        *,
+        validated: float,
+        life_seconds: float = float("inf"),
+    ) -> None:
+        """Keep facts learned by a lookup that began at ``validated`` (monotonic seconds).
+
+        From then on the store keeps the token for ``life_seconds``.
+        """
+        now, now_at = self._monotonic(), self._wall()
+        expires, ends_at = validated + life_seconds, now_at - now + validated + life_seconds
         if facts.exp is not None:
-            expires = now + facts.exp - self._clock.wall()
+            expires = min(expires, now + facts.exp - now_at)
+            ends_at = min(ends_at, facts.exp)
         shard = self._by_byte[key[0]]
         if key in shard:
             self._drop(shard, key)  # so that it is the youngest
@@ -195,7 +213,7 @@ class FactsCache:
         if self._size >= self._max_entries:
             self._make_room(shard)
         self._number += 1
-        shard[key] = pack(facts, validated, expires, self._number)
+        shard[key] = pack(facts, validated, expires, self._number, ends_at=ends_at)
         self._size += 1
 
     def remove(self, key: TokenKey, cause: str | None = None) -> bool:
@@ -203,10 +221,10 @@ class FactsCache:
         shard = self._by_byte[key[0]]
         if not self._size or key not in shard:
             return False
-        self._drop(shard, key)
-        if cause is not None:
+        was_there = self._drop(shard, key)
+        if was_there and cause is not None:
             self._pushed_out[cause] += 1
-        return True
+        return was_there
 
     def flush(self) -> None:
         """Rely on nothing that was put before; costs the same whatever is cached.
@@ -214,7 +232,8 @@ class FactsCache:
         What was put lies there until it is swept or makes room. Its number tells it apart, not
         an instant: two events in one tick of the clock still have an order.
         """
-        self._flushed = self._number
+        self._pushed_out["flushed"] += len(self)
+        self._outdated, self._flushed = self._size, self._number
         for shard in self._shards:
             shard.due = float("-inf")
 
@@ -241,9 +260,7 @@ class FactsCache:
             if len(lapsed) == most:
                 break
             validated, expires, number = times(shard[key] or b"")
-            if number <= self._flushed:
-                self._pushed_out["flushed"] += 1
-            elif now < validated + kept_seconds and now < expires:
+            if number > self._flushed and now < validated + kept_seconds and now < expires:
                 shard.due = min(validated + kept_seconds, expires)
                 break
             lapsed.append(key)
@@ -253,16 +270,20 @@ class FactsCache:
 
     def _make_room(self, shard: _Shard) -> None:
         # The new token's own shard, which so keeps its size; it may have nothing to give.
-        key, _ = (shard or max(self._shards, key=len)).popitem()
-        self._pushed_out["size"] += 1
-        self._gone(key)
+        key, record = (shard or max(self._shards, key=len)).popitem()
+        self._pushed_out["size"] += self._gone(key, record)
 
-    def _drop(self, shard: _Shard, key: TokenKey) -> None:
+    def _drop(self, shard: _Shard, key: TokenKey) -> bool:
+        record = shard[key]
         del shard[key]
-        self._gone(key)
+        return self._gone(key, record)
 
-    def _gone(self, key: TokenKey) -> None:
+    def _gone(self, key: TokenKey, record: bytes | None) -> bool:
+        """Account for an entry that is no longer there; return whether it counted till then."""
+        _, _, number = times(record or b"")
         self._size -= 1
+        self._outdated -= number <= self._flushed
         self._at_hand.pop(key, None)
         if self._left is not None:
             self._left(key)
+        return number > self._flushed

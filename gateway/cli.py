@@ -251,8 +251,17 @@ def demo(max_age: timedelta, **given: Any) -> None:
 @main.command(
     short_help="Run the embedded key manager alone.",
     epilog="""\b
-Example, for a gateway whose key_manager.url is http://127.0.0.1:9763:
-  gateway keymanager --client demo-key:demo-secret --user alice:wonderland""",
+Example, with a gateway beside it that records tokens itself, as it does by default:
+  gateway keymanager --client demo-key:demo-secret --user alice:wonderland
+  gateway serve --set key_manager.url=http://127.0.0.1:9763
+
+\b
+The other way, for a gateway with key_manager.record_tokens = false:
+  gateway keymanager --writes-store --client demo-key:demo-secret
+
+\b
+Endpoints: /token, /revoke, /introspect; /authorize and /grants for users;
+/admin/revoke for administrators. docs/keymanager.md has what each takes.""",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS")
 @_port("--port", 9763, "0 takes a free one.")
@@ -265,9 +274,17 @@ Example, for a gateway whose key_manager.url is http://127.0.0.1:9763:
     show_default=True,
     envvar="KEYMANAGER_STORE",
     show_envvar=True,
-    help="The token store that the gateway reads.",
+    help="The Redis that has the gateway's token store.",
 )
-@click.option("--key-prefix", default="token:", show_default=True, help="The gateway's too.")
+@click.option(
+    "--key-prefix", default="token:", show_default=True, help="The gateway's store.key_prefix."
+)
+@click.option(
+    "--writes-store",
+    is_flag=True,
+    help="Write access tokens into the gateway's token store, which then must not: "
+    "key_manager.record_tokens = false. Else it is only told which tokens have ended.",
+)
 @click.option(
     "--client",
     "clients",
@@ -306,8 +323,33 @@ Example, for a gateway whose key_manager.url is http://127.0.0.1:9763:
     show_envvar=True,
     help="More users, one a line.",
 )
+@click.option(
+    "--admin",
+    "admins",
+    callback=pairs,
+    metavar="NAME:SECRET",
+    multiple=True,
+    envvar="KEYMANAGER_ADMINS",
+    show_envvar=True,
+    help="Who may end anyone's grants, at /admin/revoke. May be given again.",
+)
+@click.option(
+    "--admins-file",
+    type=click.Path(path_type=Path),
+    callback=pairs_file,
+    metavar="FILE",
+    envvar="KEYMANAGER_ADMINS_FILE",
+    show_envvar=True,
+    help="More of them, one a line.",
+)
 @click.option("--scope", "scopes", multiple=True, default=["read", "write"], show_default=True)
-@click.option("--redirect-uri", "redirect_uris", multiple=True, help="Of every client.")
+@click.option(
+    "--redirect-uri",
+    "redirect_uris",
+    multiple=True,
+    metavar="URI",
+    help="Of every client. With http://127.0.0.1 or http://[::1], any port will do.",
+)
 @click.option(
     "--access-token-expires-in",
     callback=duration,
@@ -321,6 +363,26 @@ Example, for a gateway whose key_manager.url is http://127.0.0.1:9763:
     metavar="DURATION",
     default="1d",
     show_default=True,
+)
+@click.option(
+    "--refresh-tokens/--no-refresh-tokens",
+    default=True,
+    show_default=True,
+    help="Issue refresh tokens, with all grants but the implicit one.",
+)
+@click.option(
+    "--without-refresh",
+    multiple=True,
+    metavar="NAME",
+    help="A client that gets no refresh tokens. May be given again.",
+)
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="An address or network whose X-Forwarded-For is believed: the gateway's. Whoever sends "
+    "wrong passwords is slowed down by address. May be given again.  [default: loopback]",
 )
 @click.option("--issuer", metavar="URL", help="Sent as iss (RFC 9207).")
 @click.option(
@@ -337,10 +399,15 @@ def keymanager(
     clients_file: tuple[Pair, ...],
     users: tuple[Pair, ...],
     users_file: tuple[Pair, ...],
+    admins: tuple[Pair, ...],
+    admins_file: tuple[Pair, ...],
     scopes: tuple[str, ...],
     redirect_uris: tuple[str, ...],
     access_token_expires_in: timedelta,
     refresh_token_expires_in: timedelta,
+    refresh_tokens: bool,
+    without_refresh: tuple[str, ...],
+    trusted_proxies: tuple[str, ...],
     log_level: str,
     log_format: str,
     issuer: str | None,
@@ -349,19 +416,31 @@ def keymanager(
 ) -> None:
     """Run the OAuth 2.0 authorization server of the demo and the tests in its own process."""
     with _failures_in_a_line():
-        from gateway.keymanager import Client, KeyManagerConfig, User, run
+        from gateway.keymanager import GRANT_TYPES, LOOPBACK, Client, KeyManagerConfig, User, run
         from gateway.logs import configure_logging
         from gateway.settings import Logging
 
+        if unknown := set(without_refresh) - {name for name, _ in clients + clients_file}:
+            raise click.UsageError(f"--without-refresh: {sorted(unknown)}: no such client.")
+        once = tuple(grant for grant in GRANT_TYPES if grant != "refresh_token")
         try:
             config = KeyManagerConfig(
                 clients=tuple(
-                    Client(name, secret, redirect_uris, scopes)
+                    Client(
+                        name,
+                        secret,
+                        redirect_uris,
+                        scopes,
+                        once if name in without_refresh else GRANT_TYPES,
+                    )
                     for name, secret in clients + clients_file
                 ),
                 users=tuple(User(name, secret or "") for name, secret in users + users_file),
+                admins=tuple(User(name, secret or "") for name, secret in admins + admins_file),
                 access_token_expires_in=round(access_token_expires_in.total_seconds()),
                 refresh_token_expires_in=round(refresh_token_expires_in.total_seconds()),
+                refresh_tokens=refresh_tokens,
+                trusted_proxies=trusted_proxies or LOOPBACK,
                 issuer=issuer,
                 wso2_headers=wso2_headers,
             )
@@ -369,8 +448,8 @@ def keymanager(
             raise click.UsageError(f"{error}") from None
         if not config.clients:
             raise click.UsageError("at least one --client is needed, or --clients-file.")
-        if not all(user.password for user in config.users):
-            raise click.UsageError("every user needs a password.")
+        if not all(user.password for user in config.users + config.admins):
+            raise click.UsageError("every user and administrator needs a password.")
         configure_logging(Logging.model_validate({"level": log_level, "format": log_format}))
         asyncio.run(run(config, **where))
 

@@ -21,31 +21,45 @@ class Entry:
 
     ``validated`` is when the lookup began: the store may have answered at any instant since,
     so counting from the beginning never overstates how fresh the facts are. ``expires`` is
-    the token's own end (``exp``), infinity where it has none. ``number`` tells two entries of a
-    cache apart: it counts what was put before.
+    the token's own end (``exp``, or that of its key in the store), infinity where it has none.
+    ``number`` tells two entries of a cache apart: it counts what was put before.
+
+    ``ends_at`` is the same end by the wall clock as it stood then, and ``begins_at`` the
+    token's ``nbf``: epoch seconds, infinite where there is none. Should that clock be set, both
+    clocks have to agree that the token is good.
     """
 
     facts: Facts
     validated: float
     expires: float
     number: int = 0
+    begins_at: float = -math.inf
+    ends_at: float = math.inf
 
 
 _TIMES = Struct("<ddQ")
 """How a packed entry begins: ``validated``, ``expires``, ``number``."""
-_FIXED = Struct("<ddQdII")
-"""The same, ``exp`` (infinite where there is none) and where ``sub`` and ``username`` begin. Before
-them stands the grant: what a client's tokens mostly have in common."""
+_FIXED = Struct("<ddQdddII")
+"""The same, ``nbf``, ``ends_at``, ``exp`` (each infinite where there is none) and where ``sub`` and
+``username`` begin. Before them stands the grant: what a client's tokens mostly have in common."""
 
 _FIXED_SIZE = _FIXED.size
 _NO_EXP = math.inf
+_NO_NBF = -math.inf
 
 _read_fixed = _FIXED.unpack_from
 
 
-def pack(facts: Facts, validated: float, expires: float, number: int = 0) -> bytes:
-    """Return an entry as bytes, from which ``unpack`` makes it."""
-    active, client_id, sub, scopes, exp, username = facts
+def pack(
+    facts: Facts,
+    validated: float,
+    expires: float,
+    number: int = 0,
+    *,
+    ends_at: float = math.inf,
+) -> bytes:
+    """Return an entry as bytes, from which ``unpack`` makes it; it begins at its ``nbf``."""
+    active, client_id, sub, scopes, exp, nbf, username = facts
     grant = _pack_grant(active, client_id, scopes, sub is not None, username is not None)
     about_user = b"" if sub is None else sub.encode()
     sub_at = _FIXED_SIZE + len(grant)
@@ -53,6 +67,8 @@ def pack(facts: Facts, validated: float, expires: float, number: int = 0) -> byt
         validated,
         expires,
         number,
+        _NO_NBF if nbf is None else nbf,
+        ends_at,
         _NO_EXP if exp is None else exp,
         sub_at,
         sub_at + len(about_user),
@@ -64,15 +80,24 @@ def pack(facts: Facts, validated: float, expires: float, number: int = 0) -> byt
 
 def unpack(packed: bytes) -> Entry:
     """Return the entry that was packed."""
-    validated, expires, number, exp, sub_at, username_at = _read_fixed(packed)
+    validated, expires, number, begins_at, ends_at, exp, sub_at, username_at = _read_fixed(packed)
     active, client_id, scopes, has_sub, has_username = _unpack_grant(packed[_FIXED_SIZE:sub_at])
     sub = packed[sub_at:username_at].decode() if has_sub else None
     username = packed[username_at:].decode() if has_username else None
     # A named tuple's own way takes twice as long.
     facts: Facts = tuple.__new__(
-        Facts, (active, client_id, sub, scopes, exp if exp < _NO_EXP else None, username)
+        Facts,
+        (
+            active,
+            client_id,
+            sub,
+            scopes,
+            exp if exp < _NO_EXP else None,
+            begins_at if begins_at > _NO_NBF else None,
+            username,
+        ),
     )
-    return Entry(facts, validated, expires, number)
+    return Entry(facts, validated, expires, number, begins_at, ends_at)
 
 
 def times(packed: bytes) -> tuple[float, float, int]:

@@ -15,15 +15,15 @@ import structlog
 from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
 from gateway.patience import Patience
-from gateway.tokens import INACTIVE, Facts, MalformedFacts, TokenKey, parse_facts
+from gateway.tokens import INACTIVE, Facts, Found, MalformedFacts, TokenKey, parse_facts
 
 log = structlog.stdlib.get_logger(__name__)
 
 Told = Callable[[Facts | None], None]
 """Is told the facts of a token, or ``None`` because the store is unavailable."""
 
-GetMany = Callable[[Sequence[TokenKey]], Awaitable[list[bytes | None]]]
-"""``TokenStore.get_many``: the documents of tokens, in order, ``None`` where there is none."""
+FindMany = Callable[[Sequence[TokenKey]], Awaitable[list[Found | None]]]
+"""``TokenStore.find_many``: what there is of tokens, in order, ``None`` where there is nothing."""
 
 BATCHES_AT_ONCE = 2
 """Commands under way at a time: a second one only if the first is full, or slow to be answered.
@@ -31,6 +31,8 @@ While one is under way what is asked for gathers: a command for ten costs little
 """
 SECOND_AFTER_SECONDS = 0.005
 """What has gathered for so long doesn't wait for the first command's answer."""
+MOST_READ_AT_ONCE = 64 * 1024
+"""Bytes of documents read before others have their turn: a millisecond's work, or less."""
 
 
 class LookupMetrics(Protocol):
@@ -69,24 +71,25 @@ class Lookup:
 class Lookups:
     """Looks tokens up: shared while under way, batched, each waiter with a time-out of its own.
 
-    ``keep`` is called with what was learned and the monotonic instant at which the command was
-    sent, unless the lookup was detached before it ended. What is asked for while a command is
+    ``keep`` is called with what was learned, the monotonic instant at which the command was sent,
+    and for how long from then on the store keeps the token, unless the lookup was detached before
+    it ended. What is asked for while a command is
     under way goes with the next one: when the first has its answer, when ``max_batch`` tokens
     are waiting, or after ``second_after_seconds``, whichever comes first.
     """
 
     def __init__(
         self,
-        get_many: GetMany,
+        find_many: FindMany,
         *,
-        keep: Callable[[TokenKey, Facts, float], None],
+        keep: Callable[[TokenKey, Facts, float, float], None],
         clock: Clock,
         metrics: LookupMetrics,
         timeout_seconds: float,
         max_batch: int,
         second_after_seconds: float = SECOND_AFTER_SECONDS,
     ) -> None:
-        self._get_many = get_many
+        self._find_many = find_many
         self._keep = keep
         self._clock = clock
         self._metrics = metrics
@@ -221,14 +224,21 @@ class Lookups:
         for lookup in batch:
             lookup.sent = sent
         try:
-            documents = await self._get_many([lookup.key for lookup in batch])
+            answers = await self._find_many([lookup.key for lookup in batch])
             self._metrics.store_batch(len(batch), self._clock.monotonic() - sent)
-            for lookup, document in zip(batch, documents, strict=True):
-                facts = self._read(lookup.key, document)
+            read = 0
+            for lookup, found in zip(batch, answers, strict=True):
+                facts, life_seconds = INACTIVE, float("inf")
+                if found is not None:
+                    read += len(found.document)
+                    if read > MOST_READ_AT_ONCE:
+                        read = 0
+                        await asyncio.sleep(0)
+                    facts, life_seconds = self._read(lookup.key, found.document), found.life_seconds
                 if not lookup.detached:
                     # What was unknown may be known since: that replaces facts, but isn't relied on.
                     kept = facts.active or not lookup.outdated
-                    self._keep(lookup.key, facts, sent if kept else float("-inf"))
+                    self._keep(lookup.key, facts, sent if kept else float("-inf"), life_seconds)
                 self._end(lookup, facts)
         except StoreUnavailable:
             self._metrics.store_failure()
@@ -242,9 +252,7 @@ class Lookups:
             self._fail(batch)
             raise
 
-    def _read(self, key: TokenKey, document: bytes | None) -> Facts:
-        if document is None:
-            return INACTIVE
+    def _read(self, key: TokenKey, document: bytes) -> Facts:
         try:
             return parse_facts(document, now_at=self._clock.wall())
         except MalformedFacts as fault:

@@ -21,8 +21,17 @@ from redis.exceptions import RedisClusterException, RedisError
 from gateway import settings
 from gateway.errors import SettingsError, StoreUnavailable
 from gateway.patience import Patience
+from gateway.round_trips import (
+    FOR_EVER,
+    NOT_THERE,
+    Command,
+    cluster_values_and_lives,
+    raise_first,
+    run_in_cluster,
+    values_and_lives,
+)
 from gateway.settings.store_url import StoreUrl, parse_store_url
-from gateway.tokens import TokenKey
+from gateway.tokens import Found, TokenKey
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -60,6 +69,7 @@ class TokenStore:
         # here a call waits for its turn.
         self._turns = asyncio.Semaphore(max_connections)
         self._reachable = True
+        self._tells_lives = True
 
     @property
     def reachable(self) -> bool:
@@ -76,10 +86,28 @@ class TokenStore:
         names = [self.name(key).encode() for key in keys]
         async with self._answering():
             if isinstance(self.client, RedisCluster):
-                found = await self.client.mget_nonatomic(names)
+                answers = await self._run(*(("MGET", name) for name in names))
             else:
-                found = await self.client.mget(names)
+                answers = await self._run(("MGET", *names))
+        found = [value for some in answers for value in some]
         return [value.encode() if isinstance(value, str) else value for value in found]
+
+    async def find_many(self, keys: Sequence[TokenKey]) -> list[Found | None]:
+        """Return the document of each token and for how much longer it is there, in order.
+
+        Redis tells that a key has expired only when it gets round to deleting it. So what is
+        learned of a token must end by itself.
+        """
+        names = [self.name(key).encode() for key in keys]
+        async with self._answering():
+            if isinstance(self.client, RedisCluster):
+                values, lives = await cluster_values_and_lives(self.client, names)
+            else:
+                values, lives = await values_and_lives(self.client, names)
+        self._note_lives(told=lives is not None)
+        if lives is None:  # for no time, then: nothing is kept
+            lives = [0] * len(values)
+        return [_found(value, life) for value, life in zip(values, lives, strict=True)]
 
     async def put(
         self, key: TokenKey, document: Mapping[str, Any], *, expires_in_seconds: float
@@ -88,14 +116,18 @@ class TokenStore:
         milliseconds = max(1, round(expires_in_seconds * 1000))
         value = json.dumps(document, separators=(",", ":"))
         async with self._answering():
-            await self.client.set(self.name(key), value, px=milliseconds)
+            await self._run(("SET", self.name(key), value, "PX", milliseconds))
 
     async def delete(self, keys: Sequence[TokenKey]) -> int:
         """Remove tokens; return how many there were."""
         if not keys:
             return 0
         async with self._answering():
-            removed: int = await self.client.delete(*(self.name(key) for key in keys))
+            if isinstance(self.client, RedisCluster):
+                answers = await self._run(*(("DEL", self.name(key)) for key in keys))
+            else:
+                answers = await self._run(("DEL", *(self.name(key) for key in keys)))
+        removed: int = sum(answers)
         return removed
 
     def grant_name(self, refresh_key: TokenKey) -> str:
@@ -105,7 +137,7 @@ class TokenStore:
     async def grant(self, refresh_key: TokenKey) -> dict[str, str]:
         """Return the fields of a grant, none where it isn't known."""
         async with self._answering():
-            found = await self.client.hgetall(self.grant_name(refresh_key))
+            (found,) = await self._run(("HGETALL", self.grant_name(refresh_key)))
         return _texts(found)
 
     async def update_grant(
@@ -122,14 +154,15 @@ class TokenStore:
         the other did, and each sees it or is seen.
         """
         name = self.grant_name(refresh_key)
-        async with self._answering(), self.client.pipeline(transaction=False) as pipe:
-            if without:
-                pipe.hdel(name, *without)
-            if fields:
-                pipe.hset(name, items=[part for field in fields.items() for part in field])
-            pipe.pexpire(name, max(1, round(expires_in_seconds * 1000)))
-            pipe.hgetall(name)
-            *_, found = await pipe.execute()
+        commands: list[tuple[Any, ...]] = []
+        if without:
+            commands.append(("HDEL", name, *without))
+        if fields:
+            commands.append(("HSET", name, *(part for field in fields.items() for part in field)))
+        commands.append(("PEXPIRE", name, max(1, round(expires_in_seconds * 1000))))
+        commands.append(("HGETALL", name))
+        async with self._answering():
+            *_, found = await self._run(*commands)
         return _texts(found)
 
     async def publish(self, channel: str, message: str) -> int:
@@ -148,6 +181,20 @@ class TokenStore:
         for client in (self.client, *self._sentinels):
             await client.aclose()
 
+    async def _run(self, *commands: Command) -> list[Any]:
+        """Return the answers to commands, of one key each in a Cluster; raise what one raises."""
+        if isinstance(self.client, RedisCluster):
+            answers = await run_in_cluster(self.client, commands)
+            raise_first(answers)
+            return answers
+        if len(commands) == 1:
+            answer = await self.client.execute_command(*commands[0])  # type: ignore[no-untyped-call]
+            return [answer]
+        async with self.client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return await pipe.execute()
+
     @asynccontextmanager
     async def _answering(self) -> AsyncIterator[None]:
         """Hold a call to its time-out and turn every way of failing into one error."""
@@ -159,6 +206,14 @@ class TokenStore:
             raise StoreUnavailable from None
         self._note(None)
 
+    def _note_lives(self, *, told: bool) -> None:
+        if self._tells_lives and not told:
+            log.warning(
+                "the store's user may not run PTTL, so that no facts can be cached",
+                remedy="grant it +pttl",
+            )
+        self._tells_lives = told
+
     def _note(self, error: Exception | None) -> None:
         """Log the changes between reachable and not, and only those."""
         if error is None and not self._reachable:
@@ -166,6 +221,13 @@ class TokenStore:
         elif error is not None and self._reachable:
             log.warning("token store unreachable", error=type(error).__name__)
         self._reachable = error is None
+
+
+def _found(value: bytes | str | None, life: int) -> Found | None:
+    if value is None or life == NOT_THERE:
+        return None
+    document = value.encode() if isinstance(value, str) else value
+    return Found(document) if life == FOR_EVER else Found(document, life / 1000)
 
 
 def _texts(fields: Mapping[Any, Any]) -> dict[str, str]:

@@ -13,6 +13,9 @@ from typing import Any, NamedTuple, NewType, NoReturn
 TokenKey = NewType("TokenKey", bytes)
 """The SHA-256 digest of a token, 32 bytes."""
 
+MOST_DOCUMENT_BYTES = 64 * 1024
+"""A longer value in the store is malformed: to read it would hold up every request."""
+
 
 def token_key(token: str | bytes) -> TokenKey:
     """Return the key of a token; a ``str`` is taken as UTF-8."""
@@ -27,8 +30,9 @@ class Facts(NamedTuple):
     """What a validation learned of a token (RFC 7662 §2.2). Facts are cached, never decisions.
 
     ``exp`` is the instant, in seconds since the epoch, from which the token is no longer
-    good; ``None`` where the key manager gave none. ``sub`` identifies; ``username``, which is
-    another or ``None``, is for people to read and may stand as somebody typed it.
+    good, and ``nbf`` the one before which it isn't yet; ``None`` where the key manager gave none.
+    ``sub`` identifies; ``username``, which is another or ``None``, is for people to read and may
+    stand as somebody typed it.
     """
 
     active: bool
@@ -36,7 +40,19 @@ class Facts(NamedTuple):
     sub: str | None = None
     scopes: frozenset[str] = frozenset()
     exp: float | None = None
+    nbf: float | None = None
     username: str | None = None
+
+
+class Found(NamedTuple):
+    """What the token store has of a token: its document, and for how much longer at most.
+
+    ``life_seconds`` is infinite where the store keeps it until someone removes it. It counts from
+    the instant at which the store was asked: it has answered since.
+    """
+
+    document: bytes
+    life_seconds: float = math.inf
 
 
 INACTIVE = Facts(active=False)
@@ -79,9 +95,11 @@ def parse_facts(document: bytes | str, *, now_at: float) -> Facts:
     gateway can't check the proof.
 
     Raises:
-        MalformedFacts: the document isn't JSON in UTF-8, isn't an object, or has a member of a
-            wrong type.
+        MalformedFacts: the document is longer than ``MOST_DOCUMENT_BYTES``, isn't JSON in UTF-8,
+            isn't an object, or has a member of a wrong type.
     """
+    if len(document) > MOST_DOCUMENT_BYTES:
+        raise MalformedFacts(f"longer than {MOST_DOCUMENT_BYTES} bytes")
     try:
         text = document if isinstance(document, str) else document.decode()
         members: Any = _decode(text)
@@ -109,7 +127,7 @@ def parse_facts(document: bytes | str, *, now_at: float) -> Facts:
     username = members.get("username")
     if username == sub or not isinstance(username, str) or not _is_unicode(username):
         username = None  # nothing is decided by it: an odd one doesn't cost its token
-    return Facts(True, client_id, sub, split_scope(scope or ""), exp, username)
+    return Facts(True, client_id, sub, split_scope(scope or ""), exp, nbf, username)
 
 
 def _text(members: dict[str, Any], name: str) -> str | None:

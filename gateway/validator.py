@@ -7,12 +7,12 @@ from gateway.cache import FactsCache
 from gateway.clock import Clock
 from gateway.entries import Entry
 from gateway.errors import StoreUnavailable
-from gateway.lookups import GetMany, Lookup, LookupMetrics, Lookups, Told
+from gateway.lookups import FindMany, Lookup, LookupMetrics, Lookups, Told
 from gateway.revocations import RevocationMetrics, RevokedTokens
 from gateway.tokens import Facts, TokenKey
 
 EXPIRY_SLACK_SECONDS = 1.0
-"""A token that leaves the store so shortly before its ``exp`` has expired: key managers and Redis
+"""A token that leaves the store so shortly before its end has expired: key managers and Redis
 round, and their clocks are not the gateway's."""
 
 
@@ -48,7 +48,7 @@ class Validator:
 
     def __init__(
         self,
-        get_many: GetMany,
+        find_many: FindMany,
         *,
         cache: FactsCache,
         negative_cache: FactsCache,
@@ -70,7 +70,7 @@ class Validator:
         self._clock = clock
         self._metrics = metrics
         self._lookups = Lookups(
-            get_many,
+            find_many,
             keep=self._keep,
             clock=clock,
             metrics=metrics,
@@ -205,7 +205,10 @@ class Validator:
             self.revoked.mark(key, entry, revoked=now if since is None else since)
 
     def _expires_anyway(self, entry: Entry) -> bool:
-        return self._clock.monotonic() >= entry.expires - EXPIRY_SLACK_SECONDS
+        return (
+            self._clock.monotonic() >= entry.expires - EXPIRY_SLACK_SECONDS
+            or self._clock.wall() >= entry.ends_at - EXPIRY_SLACK_SECONDS
+        )
 
     def unrevoke(self, key: TokenKey) -> None:
         """The store has a token again that was marked as revoked."""
@@ -257,11 +260,11 @@ class Validator:
         """Cancel the lookups under way."""
         await self._lookups.close()
 
-    def _keep(self, key: TokenKey, facts: Facts, validated: float) -> None:
+    def _keep(self, key: TokenKey, facts: Facts, validated: float, life_seconds: float) -> None:
         if not facts.active:
             # The later answer counts: facts that were cached before it don't outlive it.
             self._cache.remove(key)
             self._negative_cache.put(key, facts, validated=validated)
         else:
             self._negative_cache.remove(key)
-            self._cache.put(key, facts, validated=validated)
+            self._cache.put(key, facts, validated=validated, life_seconds=life_seconds)

@@ -1,5 +1,6 @@
 """The token path of a gateway process; its store and its feed are in a test's hands."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from bound_redis import BoundRedis, Connection
@@ -14,7 +15,7 @@ from gateway.recording import Recorder
 from gateway.revocations import RevokedTokens
 from gateway.settings import Settings
 from gateway.store import TokenStore
-from gateway.tokens import TokenKey
+from gateway.tokens import Found, TokenKey
 from gateway.tracking import Tracking
 from gateway.validator import Validator
 
@@ -30,6 +31,16 @@ class Feed(RevocationFeed):
         return self.connection  # type: ignore[return-value]
 
 
+class Store(TokenStore):
+    """The token store, but for the connections: a lookup's two commands are one."""
+
+    async def find_many(self, keys: Sequence[TokenKey]) -> list[Found | None]:
+        async with self._answering():
+            redis: Any = self.client
+            found: list[Found | None] = await redis.find(keys)
+            return found
+
+
 class TestedGateway:
     """The token path of one gateway process, without HTTP."""
 
@@ -43,7 +54,7 @@ class TestedGateway:
         self.issued: dict[TokenKey, int] = {}
         self.revoked: dict[TokenKey, int] = {}
         cache = chosen.cache
-        self.store = TokenStore(
+        self.store = Store(
             redis,  # type: ignore[arg-type]
             timeout_seconds=chosen.store.timeout.total_seconds(),
         )
@@ -51,7 +62,7 @@ class TestedGateway:
             max_age_seconds=cache.max_age.total_seconds(), clock=clock, metrics=self.metrics
         )
         self.validator = Validator(
-            self.get_many,
+            self.find_many,
             cache=FactsCache(
                 max_age_seconds=cache.max_age.total_seconds(),
                 stale_seconds=cache.stale_if_error.total_seconds(),
@@ -87,9 +98,9 @@ class TestedGateway:
             redis, self.feed, noticed_seconds=ping_seconds + self.store.timeout_seconds
         )
 
-    async def get_many(self, keys: Any) -> list[bytes | None]:
+    async def find_many(self, keys: Sequence[TokenKey]) -> list[Found | None]:
         try:
-            return await self.store.get_many(keys)
+            return await self.store.find_many(keys)
         except StoreUnavailable:
             self.failed |= dict.fromkeys(keys, self.redis.loop.time())
             raise

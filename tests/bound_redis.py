@@ -6,6 +6,7 @@ other; messages on one connection don't. What is revoked is told to all who list
 
 import asyncio
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from redis.exceptions import ConnectionError as RedisConnectionError
 from virtual_loop import VirtualLoop
 
-from gateway.tokens import TokenKey
+from gateway.tokens import Found, TokenKey
 from gateway.tracking import Listener
 
 PREFIX = "token:"
@@ -152,34 +153,40 @@ class BoundRedis:
             self.loop.call_soon(command.answer)
         return await command.result()
 
-    async def mget(self, names: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = await self._do(
-            lambda: [self._documents.get(_key(name.decode())) for name in names]
-        )
+    async def execute_command(self, command: str, *arguments: Any) -> Any:
+        perform: dict[str, Callable[..., Any]] = {
+            "MGET": self._mget,
+            "SET": self._set,
+            "DEL": self._delete,
+            "HGETALL": lambda _: {},  # there are no grants
+        }
+        return await self._do(lambda: perform[command](*arguments))
+
+    async def find(self, keys: Sequence[TokenKey]) -> list[Found | None]:
+        """``TokenStore.find_many``, whose commands go as one."""
+        found: list[Found | None] = await self._do(lambda: [self._found(key) for key in keys])
         return found
 
-    async def set(self, name: str, value: str, *, px: int) -> None:
+    def _found(self, key: TokenKey) -> Found | None:
+        document, timer = self._documents.get(key), self._expiry.get(key)
+        if document is None:
+            return None
+        life = math.inf if timer is None else timer.when() - self.loop.time()
+        return Found(document, life)
+
+    def _mget(self, *names: bytes) -> list[bytes | None]:
+        return [self._documents.get(_key(name.decode())) for name in names]
+
+    def _set(self, name: str, value: str, px: str, milliseconds: int) -> None:
+        assert px == "PX"
         # What a gateway writes has ``exp``, and expires then.
-        life = json.loads(value)["exp"] - self.wall()
-        exp = self.loop.time() + life
+        exp = self.loop.time() + json.loads(value)["exp"] - self.wall()
+        self.write(_key(name), value.encode(), exp=exp, expires_in_seconds=milliseconds / 1000)
 
-        def perform() -> None:
-            self.write(_key(name), value.encode(), exp=exp, expires_in_seconds=px / 1000)
-
-        await self._do(perform)
-
-    async def delete(self, *names: str) -> int:
-        def perform() -> int:
-            for name in names:
-                self.write(_key(name), None)
-            return len(names)
-
-        removed: int = await self._do(perform)
-        return removed
-
-    async def hgetall(self, name: str) -> dict[bytes, bytes]:  # noqa: ARG002 -- there are no grants
-        found: dict[bytes, bytes] = await self._do(dict)
-        return found
+    def _delete(self, *names: str) -> int:
+        for name in names:
+            self.write(_key(name), None)
+        return len(names)
 
     def wall(self) -> float:
         return self.loop.wall()

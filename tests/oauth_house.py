@@ -47,7 +47,7 @@ class OAuthHouse:
         self.clock = clock
         self.metrics = Metrics()
         self.validator = Validator(
-            store.get_many,
+            store.find_many,
             cache=FactsCache(max_age_seconds=MAX_AGE_SECONDS, max_entries=100, clock=clock),
             negative_cache=FactsCache(max_age_seconds=1.0, max_entries=100, clock=clock),
             clock=clock,

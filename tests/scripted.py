@@ -2,19 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from clocks import FakeClock
 
 from gateway.cache import FactsCache
 from gateway.errors import StoreUnavailable
-from gateway.lookups import GetMany, Lookups
+from gateway.lookups import FindMany, Lookups
 from gateway.revocations import RevokedTokens
-from gateway.tokens import Facts, TokenKey, token_key
+from gateway.tokens import Facts, Found, TokenKey, token_key
 from gateway.validator import Validator
 
-Answers = list[bytes | None]
+Answers = list[bytes | Found | None]
+"""Documents; a ``Found`` says for how long the store keeps it."""
+GetMany = Callable[[Sequence[TokenKey]], Awaitable[Sequence[bytes | Found | None]]]
 
 
 def document(**members: Any) -> bytes:
@@ -28,6 +30,18 @@ ACTIVE = document()
 def keys(count: int) -> list[TokenKey]:
     """Return the keys of ``count`` tokens."""
     return [token_key(f"token-{number}") for number in range(count)]
+
+
+def found(get_many: GetMany) -> FindMany:
+    """Return what a lookup asks, made of documents: the store keeps them for good."""
+
+    async def find_many(asked: Sequence[TokenKey]) -> list[Found | None]:
+        return [
+            Found(answer) if isinstance(answer, bytes) else answer
+            for answer in await get_many(asked)
+        ]
+
+    return find_many
 
 
 class Command:
@@ -45,7 +59,7 @@ class Command:
     def cancelled(self) -> bool:
         return self._answers.cancelled()
 
-    def answer(self, *documents: bytes | None) -> None:
+    def answer(self, *documents: bytes | Found | None) -> None:
         """Answer with these documents, or with one for all."""
         self._answers.set_result(list(documents) * (len(self.keys) if len(documents) == 1 else 1))
 
@@ -87,6 +101,7 @@ class MemoryStore:
 
     def __init__(self, documents: dict[TokenKey, bytes] | None = None) -> None:
         self.documents = documents or {}
+        self.lives: dict[TokenKey, float] = {}
         self.commands: list[list[TokenKey]] = []
         self.failure: Exception | None = None
 
@@ -95,7 +110,12 @@ class MemoryStore:
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        return [self.documents.get(key) for key in asked]
+        return [self._found(key) for key in asked]
+
+    def _found(self, key: TokenKey) -> bytes | Found | None:
+        document = self.documents.get(key)
+        life = self.lives.get(key)
+        return document if document is None or life is None else Found(document, life)
 
 
 class CountingMetrics:
@@ -148,6 +168,7 @@ class LookupBench:
         self.store = ScriptedStore()
         self.metrics = CountingMetrics()
         self.kept: list[tuple[TokenKey, Facts, float]] = []
+        self.kept_for: list[float] = []
         self.lookups = self.make()
         self._finds: list[asyncio.Task[Facts]] = []
 
@@ -160,8 +181,8 @@ class LookupBench:
         second_after_seconds: float = 0.0,
     ) -> Lookups:
         self.lookups = Lookups(
-            get_many or self.store.get_many,
-            keep=lambda key, facts, validated: self.kept.append((key, facts, validated)),
+            found(get_many or self.store.get_many),
+            keep=self._keep,
             clock=self.clock,
             metrics=self.metrics,
             timeout_seconds=timeout_seconds,
@@ -169,6 +190,10 @@ class LookupBench:
             second_after_seconds=second_after_seconds,
         )
         return self.lookups
+
+    def _keep(self, key: TokenKey, facts: Facts, validated: float, life_seconds: float) -> None:
+        self.kept.append((key, facts, validated))
+        self.kept_for.append(life_seconds)
 
     async def busy(self, key: TokenKey) -> Command:
         """Start a command that the test has to end."""
@@ -215,7 +240,7 @@ class ValidatorBench:
             max_age_seconds=max_age_seconds, clock=self.clock, metrics=self.metrics
         )
         self.validator = Validator(
-            get_many or self.store.get_many,
+            found(get_many or self.store.get_many),
             cache=FactsCache(
                 max_age_seconds=max_age_seconds,
                 stale_seconds=stale_seconds,

@@ -116,16 +116,70 @@ def test_a_tighter_route_leaves_facts_to_a_looser_one(clock: FakeClock) -> None:
     assert (None, facts()) == (cache.fresh(A, 60), cache.fresh(A, 61))
 
 
-@pytest.mark.parametrize("step", [+3_600.0, -3_600.0])
-def test_a_step_of_the_wall_clock(clock: FakeClock, step: float) -> None:
-    """Facts count on the monotonic clock once put: a stepped wall clock doesn't move their end."""
+@pytest.mark.parametrize(
+    ("step", "serves"), [(+1_000.0, 0.0), (+100.0, 0.0), (+40.0, 60.0), (-1_000.0, 100.0)]
+)
+def test_the_wall_clock_is_set_under_a_cached_token(
+    clock: FakeClock, step: float, serves: float
+) -> None:
+    """Set forward, it ends a token whose ``exp`` it passes; set back, it prolongs no life."""
     cache = make(clock)
     put(cache, clock, A, exp=clock.wall() + 100)
     clock.wall_at += step
-    clock.advance(99.5)
+    if serves:
+        clock.advance(serves - 0.5)
+        assert cache.fresh(A, LOOSE) is not None
+        clock.advance(0.5)
+    assert (cache.fresh(A, LOOSE), cache.stale(A, LOOSE)) == (None, None)
+
+
+def test_the_wall_clock_is_set_back_before_a_token_begins(clock: FakeClock) -> None:
+    """A token whose ``nbf`` is yet to come, as the clock stands now, doesn't serve until then."""
+    cache = make(clock)
+    cache.put(A, Facts(True, nbf=clock.wall() - 10), validated=clock.monotonic())
     assert cache.fresh(A, LOOSE) is not None
-    clock.advance(0.5)
+    clock.wall_at -= 10.5
     assert cache.fresh(A, LOOSE) is None
+    clock.advance(0.5)
+    assert cache.fresh(A, LOOSE) is not None
+
+
+@pytest.mark.parametrize("exp_in", [None, 1_000.0])
+def test_facts_end_with_their_key_in_the_store(clock: FakeClock, exp_in: float | None) -> None:
+    """A key that expires before ``exp``, or without one, takes the facts along unheard."""
+    cache = make(clock, stale_seconds=30.0)
+    exp = None if exp_in is None else clock.wall() + exp_in
+    began = clock.monotonic()
+    clock.advance(0.25)
+    cache.put(A, facts(exp), validated=began, life_seconds=2.0)
+    clock.advance(1.5)
+    assert cache.fresh(A, LOOSE) == facts(exp)
+    clock.advance(0.25)
+    assert (cache.fresh(A, LOOSE), cache.stale(A, LOOSE)) == (None, None)
+
+
+def test_a_clock_set_forward_ends_what_has_no_exp(clock: FakeClock) -> None:
+    """Redis counts the lives of its keys by its own wall clock, which is often set with ours."""
+    cache = make(clock)
+    cache.put(A, facts(), validated=clock.monotonic(), life_seconds=2.0)
+    clock.wall_at += 2
+    assert cache.fresh(A, LOOSE) is None
+
+
+def test_what_was_flushed_counts_no_more(clock: FakeClock) -> None:
+    """From that instant, not when it is swept: neither as an entry, nor as one that is evicted."""
+    cache = make(clock, max_entries=3)
+    put(cache, clock, A, B, C)
+    cache.flush()
+    assert (len(cache), cache.evictions()) == (0, {"size": 0, "flushed": 3})
+    assert cache.remove(A, "operator") is False
+    put(cache, clock, B)
+    assert len(cache) == 1
+    cache.flush()
+    put(cache, clock, *keys(6)[3:])
+    assert (len(cache), cache.evictions()) == (3, {"size": 0, "flushed": 4})
+    put(cache, clock, A)
+    assert (len(cache), cache.evicted) == (3, 1)
 
 
 def test_unknown_and_removed(clock: FakeClock) -> None:
@@ -274,7 +328,7 @@ def test_a_flush_forgets_all_that_was_put_before(clock: FakeClock) -> None:
     put(cache, clock, B)
     assert [cache.fresh(key, LOOSE) for key in (A, B)] == [None, facts()]
     assert cache.stale(A, LOOSE) is None
-    assert (cache.evictions(), cache.keys()) == ({"size": 0, "flushed": 1}, [B])
+    assert (cache.evictions(), cache.keys()) == ({"size": 0, "flushed": 2}, [B])
 
 
 def test_a_cap_narrows_every_max_age(clock: FakeClock) -> None:

@@ -28,7 +28,8 @@ class Ages(RuleBasedStateMachine):
             self.cache = FactsCache(
                 max_age_seconds=20.0, max_entries=3, stale_seconds=5.0, clock=self.clock
             )
-        # By token: the facts put last, when their lookup began, their end (both monotonic).
+        # By token: the facts put last, when their lookup began, their end (both monotonic). Their
+        # ``exp`` is judged by the wall clock too.
         self.put_last: dict[TokenKey, tuple[Facts, float, float]] = {}
 
     @rule(seconds=seconds)
@@ -43,13 +44,16 @@ class Ages(RuleBasedStateMachine):
         key=st.sampled_from(tokens),
         exp_in=st.none() | st.floats(-5, 50),
         took=st.floats(0, 3),
+        life=st.just(LOOSE) | st.floats(0, 50),
     )
-    def validate(self, key: TokenKey, exp_in: float | None, took: float) -> None:
+    def validate(self, key: TokenKey, exp_in: float | None, took: float, life: float) -> None:
         exp = None if exp_in is None else self.clock.wall() + exp_in
-        ends = LOOSE if exp_in is None else self.clock.monotonic() + exp_in
         began = self.clock.monotonic() - took
+        ends = began + life
+        if exp_in is not None:
+            ends = min(ends, self.clock.monotonic() + exp_in)
         learned = Facts(True, "app", exp=exp)
-        self.cache.put(key, learned, validated=began)
+        self.cache.put(key, learned, validated=began, life_seconds=life)
         self.put_last[key] = (learned, began, ends)
 
     @rule(key=st.sampled_from(tokens))
@@ -80,10 +84,14 @@ class Ages(RuleBasedStateMachine):
                 assert learned == found
                 assert now - began <= bound + 1e-9
                 assert now <= ends + 1e-6
+                assert learned.exp is None or self.clock.wall() < learned.exp
 
     @invariant()
     def stays_small(self) -> None:
-        assert len(self.cache.keys()) == len(self.cache) <= 3
+        held = self.cache.keys()
+        assert len(held) <= 3
+        # What was flushed lies there still, and doesn't count.
+        assert len(self.cache) == sum(self.cache.peek(key) is not None for key in held)
 
 
 class ShardedAges(Ages):

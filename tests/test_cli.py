@@ -111,6 +111,10 @@ def test_the_version_is_told() -> None:
         ["keymanager", "--client", "a:b", "--client", "a:c"],
         ["keymanager", "--client", "a:b", "--user", "alice"],
         ["keymanager", "--client", "a:b", "--users-file", "/nowhere"],
+        ["keymanager", "--client", "a:b", "--admin", "root"],
+        ["keymanager", "--client", "a:b", "--without-refresh", "c"],
+        ["keymanager", "--client", "a:b", "--trusted-proxy", "gateway"],
+        ["keymanager", "--client", "a:b", "--redirect-uri", "/callback"],
         ["keymanager", "--client", "a:b", "--access-token-expires-in", "100ms"],
     ],
 )

@@ -23,6 +23,7 @@ SECONDS = st.floats(allow_nan=False, allow_infinity=False)
         Facts(True, username=""),
         Facts(True, None, "", username="ALICE"),
         Facts(True, "app", "a-user", frozenset({"read", "write"}), 1_700_000_000.5),
+        Facts(True, nbf=1_700_000_000.5),
         Facts(True, '["it\'s", \\]', "\0\n€😀", frozenset({"a\u00a0b", '"', "\0"}), 0.0),
         Facts(True, "c" * 70_000, "s" * 70_000, frozenset({"s" * 70_000}), -1.0),
     ],
@@ -30,6 +31,8 @@ SECONDS = st.floats(allow_nan=False, allow_infinity=False)
 def test_facts_come_out_as_they_were(facts: Facts) -> None:
     """Absent is not empty, and no character has a meaning."""
     entry = Entry(facts, 1.5, float("inf"), 7)
+    if facts.nbf is not None:
+        entry.begins_at = facts.nbf
     assert unpack(pack(entry.facts, entry.validated, entry.expires, entry.number)) == entry
 
 
@@ -43,18 +46,21 @@ def test_facts_come_out_as_they_were(facts: Facts) -> None:
             lambda scopes: frozenset(scope for scope in scopes if " " not in scope)
         ),
         exp=st.none() | SECONDS,
+        nbf=st.none() | SECONDS,
         username=TEXT,
     ),
     validated=st.floats(allow_nan=False),
     expires=st.floats(allow_nan=False),
     number=st.integers(0, 2**64 - 1),
+    ends_at=st.floats(allow_nan=False),
 )
 def test_entries_come_out_as_they_were(
-    facts: Facts, validated: float, expires: float, number: int
+    facts: Facts, validated: float, expires: float, number: int, ends_at: float
 ) -> None:
     """So do all times, infinite ones too, which can be read without the rest."""
-    packed = pack(facts, validated, expires, number)
-    assert unpack(packed) == Entry(facts, validated, expires, number)
+    packed = pack(facts, validated, expires, number, ends_at=ends_at)
+    begins_at = float("-inf") if facts.nbf is None else facts.nbf
+    assert unpack(packed) == Entry(facts, validated, expires, number, begins_at, ends_at)
     assert times(packed) == (validated, expires, number)
 
 

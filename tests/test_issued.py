@@ -365,7 +365,7 @@ def test_a_document_is_read_back_as_the_facts() -> None:
     members = {"scope": "read", "access_token": jwt({"sub": "alice"})}
     document = json.dumps(recorded(read(members, form=PASSWORD)))
     assert parse_facts(document, now_at=NOW) == Facts(
-        True, "demo-key", "alice", frozenset({"read"}), 1_700_003_600.0, "ALICE"
+        True, "demo-key", "alice", frozenset({"read"}), 1_700_003_600.0, username="ALICE"
     )
 
 

@@ -8,8 +8,8 @@ from clocks import FakeClock
 from scripted import ACTIVE, LookupBench, document, keys, outcome, turns
 from structlog.testing import capture_logs
 
-from gateway.lookups import BATCHES_AT_ONCE
-from gateway.tokens import INACTIVE, Facts
+from gateway.lookups import BATCHES_AT_ONCE, MOST_READ_AT_ONCE
+from gateway.tokens import INACTIVE, Facts, Found
 
 A, B, C, D = keys(4)
 LOOSE = float("inf")
@@ -84,6 +84,28 @@ async def test_validated_is_when_the_command_left(bench: LookupBench) -> None:
     command.answer(ACTIVE)
     await find
     assert [(A, FACTS, sent)] == bench.kept
+
+
+async def test_what_is_kept_is_kept_no_longer_than_in_the_store(bench: LookupBench) -> None:
+    """How long the store keeps a token is handed on; for ever where it doesn't expire."""
+    finds = [bench.find(A), bench.find(B), bench.find(C)]
+    (await bench.store.sent.get()).answer(Found(ACTIVE, 2.0), Found(ACTIVE), None)
+    await asyncio.gather(*finds)
+    assert bench.kept_for == [2.0, LOOSE, LOOSE]
+
+
+async def test_large_documents_hold_up_nobody(bench: LookupBench) -> None:
+    """Of a command's answers no more are read in one turn of the loop than take a millisecond."""
+    asked = keys(12)
+    large = document(padding="." * (MOST_READ_AT_ONCE // 3))
+    turn, read_at = 0, []
+    for key in asked:
+        bench.lookups.join(key, LOOSE, lambda _: read_at.append(turn))
+    (await bench.store.sent.get()).answer(large)
+    while len(read_at) < len(asked):
+        turn += 1
+        await asyncio.sleep(0)
+    assert max(read_at.count(turn) for turn in read_at) <= 3
 
 
 async def test_a_token_that_expires_meanwhile(bench: LookupBench) -> None:

@@ -59,7 +59,7 @@ def alive(
     sub: str | None = None,
     typed: str | None = None,
 ) -> Facts:
-    return Facts(True, client_id, sub, frozenset(scopes), exp, typed)
+    return Facts(True, client_id, sub, frozenset(scopes), exp, username=typed)
 
 
 async def test_4_tokens_of_each_grant_are_recorded(

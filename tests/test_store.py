@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +16,7 @@ from scripted import keys
 
 from gateway.settings import Store
 from gateway.store import TokenStore, open_store
-from gateway.tokens import token_key
+from gateway.tokens import Found, token_key
 
 A, B, C, D = keys(4)
 DOCUMENT = {"active": True, "client_id": "app", "scope": "read write", "exp": 2_000_000_000}
@@ -92,6 +93,35 @@ async def test_what_was_put_is_found(store: TokenStore) -> None:
     documents = [value and json.loads(value) for value in found]
     assert documents == [{"active": False}, None, DOCUMENT, DOCUMENT]
     assert all(value is None or isinstance(value, bytes) for value in found)
+
+
+async def test_what_is_found_says_for_how_long(store: TokenStore) -> None:
+    """``find_many`` tells the life of each key, for ever where it has none, in the order asked."""
+    await store.put(A, DOCUMENT, expires_in_seconds=60)
+    await raw(store, "SET", store.name(B), b"x")
+    await raw(store, "RPUSH", store.name(D), b"no string")
+    expiring, for_ever, absent, odd = await store.find_many([A, B, C, D])
+    assert expiring is not None
+    assert json.loads(expiring.document) == DOCUMENT
+    assert 50 < expiring.life_seconds <= 60
+    assert (for_ever, absent, odd) == (Found(b"x", math.inf), None, None)
+
+
+async def test_many_lives_at_once(store: TokenStore) -> None:
+    """Each is told of its own token, in a whole batch too."""
+    many = keys(128)
+    for number, key in enumerate(many):
+        if number % 3:
+            document = {"active": True, "sub": str(number)}
+            await store.put(key, document, expires_in_seconds=1_000 * number)
+    found = await store.find_many(many)
+    for number, one in enumerate(found):
+        if number % 3:
+            assert one is not None
+            assert json.loads(one.document)["sub"] == str(number)
+            assert 1_000 * number - 500 < one.life_seconds <= 1_000 * number
+        else:
+            assert one is None
 
 
 async def test_many_at_once(store: TokenStore) -> None:

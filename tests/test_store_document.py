@@ -192,6 +192,9 @@ async def use_everything(store: TokenStore) -> None:
     await store.ping()
     await store.put(key, {"active": True}, expires_in_seconds=60)
     assert await store.get_many([key, token_key("other")]) == [b'{"active":true}', None]
+    (found,) = await store.find_many([key])
+    if found is None or not found.life_seconds:
+        raise StoreUnavailable  # for caching: there is no PTTL
     assert await store.delete([key, token_key("other")]) == 1
     await store.update_grant(key, {"sub": "alice", "scope": "a"}, expires_in_seconds=60)
     left = await store.update_grant(key, {"sub": "b"}, without=["scope"], expires_in_seconds=60)
@@ -202,6 +205,7 @@ async def use_without_recording(store: TokenStore) -> None:
     key = token_key("unknown")
     await store.ping()
     assert await store.get_many([key]) == [None]
+    assert await store.find_many([key]) == [None]
     assert await store.grant(key) == {}
     assert await store.delete([key]) == 0
 

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tokens import INACTIVE, Facts, MalformedFacts, parse_facts, split_scope, token_key
+from gateway.tokens import (
+    INACTIVE,
+    MOST_DOCUMENT_BYTES,
+    Facts,
+    MalformedFacts,
+    parse_facts,
+    split_scope,
+    token_key,
+)
 
 NOW = 1_700_000_000.0
 
@@ -30,7 +38,7 @@ def test_key_of_text_is_of_its_utf_8() -> None:
 
 def test_all_members_are_read() -> None:
     """An active document gives all its facts, and members that nobody uses are passed over."""
-    expected = Facts(True, "app", "alice", frozenset({"read", "write"}), NOW + 60)
+    expected = Facts(True, "app", "alice", frozenset({"read", "write"}), NOW + 60, NOW)
     assert expected == parse(
         active=True,
         client_id="app",
@@ -210,6 +218,31 @@ def test_any_text_is_a_subject(text: str) -> None:
     escaped = json.dumps({"active": True, "sub": text})
     raw = json.dumps({"active": True, "sub": text}, ensure_ascii=False).encode()
     assert text == parse_facts(escaped, now_at=NOW).sub == parse_facts(raw, now_at=NOW).sub
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" + "1," * 5_000_000 + "1]",
+        '{"active": true, "client_id": "' + "a" * MOST_DOCUMENT_BYTES + '"}',
+        '{"active": true}' + " " * MOST_DOCUMENT_BYTES,
+        "[" * MOST_DOCUMENT_BYTES,
+        '{"a":' * (MOST_DOCUMENT_BYTES // 5),
+        '{"active": true, "exp": ' + "1" * 60_000 + "}",
+    ],
+    ids=["10 MB", "long member", "long space", "deep array", "deep object", "long number"],
+)
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_value_too_long_or_too_deep_is_malformed(text: str, encoded: bool) -> None:
+    """It isn't read at all, or given up at once: to read it would hold up every request."""
+    with pytest.raises(MalformedFacts):
+        parse_facts(text.encode() if encoded else text, now_at=NOW)
+
+
+def test_the_longest_document_is_read() -> None:
+    """What is just not too long is a document like any other."""
+    text = '{"active": true}'
+    assert Facts(True) == parse_facts(text.ljust(MOST_DOCUMENT_BYTES), now_at=NOW)
 
 
 @given(st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))

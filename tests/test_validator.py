@@ -38,6 +38,34 @@ async def test_a_revoked_token_lapses(bench: ValidatorBench) -> None:
     assert await bench.validator.validate(A, LOOSE) == INACTIVE
 
 
+@pytest.mark.parametrize("evicts", [False, True])
+@pytest.mark.parametrize("exp_in", [None, 3_600])
+async def test_a_key_that_expires_unheard(
+    bench: ValidatorBench, evicts: bool, exp_in: int | None
+) -> None:
+    """Redis tells of it when it deletes the key, long after: the facts are gone in time."""
+    exp = None if exp_in is None else bench.clock.wall() + exp_in
+    bench.store.documents[A] = document(exp=exp)
+    bench.store.lives[A] = 2.0
+    validator = bench.make(evicts=evicts)
+    await validator.validate(A, LOOSE)
+    del bench.store.documents[A]
+    bench.clock.advance(1.9375)
+    assert (await validator.validate(A, LOOSE)).active
+    bench.clock.advance(0.0625)
+    assert await validator.validate(A, LOOSE) == INACTIVE
+    assert (len(bench.revoked), bench.metrics.exposures) == (0, [])
+
+
+async def test_a_clock_set_forward_expires_what_is_cached(bench: ValidatorBench) -> None:
+    """A token whose ``exp`` is past, as the clock stands now, is refused; it wasn't revoked."""
+    bench.store.documents[A] = document(exp=bench.clock.wall() + 100)
+    assert (await bench.validator.validate(A, LOOSE)).active
+    bench.clock.wall_at += 1_000
+    assert not bench.validator.invalidate(A)
+    assert await bench.validator.validate(A, LOOSE) == INACTIVE
+
+
 async def test_a_route_tightens_the_window(bench: ValidatorBench) -> None:
     """A request with a max age of its own asks the store once its facts are that old."""
     await bench.validator.validate(A, LOOSE)

@@ -1,19 +1,24 @@
-"""The key manager as an aiohttp application: /token, /revoke, /introspect, /authorize."""
+"""The key manager as an aiohttp application: its endpoints for clients, users, administrators."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from oauthlib.oauth2.rfc6749.errors import InvalidRequestError, OAuth2Error
 
 from gateway.clock import Clock, SystemClock
 from gateway.errors import GatewayError
+from gateway.keymanager.addresses import Addresses
+from gateway.keymanager.attempts import TooManyAttempts
 from gateway.keymanager.authorize import AuthorizationPage
 from gateway.keymanager.config import KeyManagerConfig
 from gateway.keymanager.credentials import ClientCredentials, Directory, client_credentials
-from gateway.keymanager.forms import parse_form
+from gateway.keymanager.forms import read_form
+from gateway.keymanager.grants import AdminCall, GrantsPage
+from gateway.keymanager.page import NOT_STORED, fault_page, html
 from gateway.keymanager.server import Answer, Server
+from gateway.keymanager.sessions import Sessions
 from gateway.keymanager.storage import Storage
 from gateway.keymanager.threads import Threads
 
@@ -21,8 +26,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
 
-NOT_STORED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-"""Every answer: RFC 6749 §5.1."""
+PAGES = frozenset(("grants",))
+"""What people look at, by the first segment of its path: its errors are pages too."""
 
 # No cookie counts at these, so any origin may ask: it can't use another's credentials.
 CORS_PATHS = frozenset(("/token", "/revoke"))
@@ -46,20 +51,33 @@ def create_app(
     clock: Clock = SystemClock(),  # noqa: B008 - it has no state
 ) -> web.Application:
     """Return the application. It doesn't close ``storage``: whoever opened it does."""
-    directory = Directory(config.clients, config.users)
+    directory = Directory(config.clients, config.users, config.admins, clock)
     server = Server(config, directory, storage, clock)
     threads = Threads()
-    endpoints = Endpoints(server, threads)
-    page = AuthorizationPage(server, directory, threads, config.issuer)
+    addresses = Addresses(config.trusted_proxies)
+    endpoints = Endpoints(server, threads, addresses)
+    page = AuthorizationPage(server, directory, threads, addresses, config.issuer)
+    grants = GrantsPage(server.validator, directory, threads, Sessions(clock), addresses)
+    admin = AdminCall(server.validator, directory, threads, addresses)
 
     app = web.Application(middlewares=[answer_errors], client_max_size=MAX_BODY_BYTES)
-    app.router.add_post("/token", endpoints.token)
-    app.router.add_options("/token", preflight)
-    app.router.add_post("/revoke", endpoints.revoke)
-    app.router.add_options("/revoke", preflight)
-    app.router.add_post("/introspect", endpoints.introspect)
-    app.router.add_get("/authorize", page.get)
-    app.router.add_post("/authorize", page.post)
+    for method, path, handler in (
+        ("POST", "/token", endpoints.token),
+        ("OPTIONS", "/token", preflight),
+        ("POST", "/revoke", endpoints.revoke),
+        ("OPTIONS", "/revoke", preflight),
+        ("POST", "/introspect", endpoints.introspect),
+        ("GET", "/authorize", page.get),
+        ("HEAD", "/authorize", page.get),
+        ("POST", "/authorize", page.post),
+        ("GET", "/grants", grants.move),
+        ("GET", "/grants/", grants.get),
+        ("POST", "/grants/sign-in", grants.sign_in),
+        ("POST", "/grants/revoke", grants.revoke),
+        ("POST", "/grants/sign-out", grants.sign_out),
+        ("POST", "/admin/revoke", admin.post),
+    ):
+        app.router.add_route(method, path, handler, expect_handler=answer_expectation)
 
     async def stop_threads(_: web.Application) -> None:
         threads.stop()
@@ -72,9 +90,10 @@ def create_app(
 class Endpoints:
     """Handlers of the endpoints that clients call themselves: a form in, JSON out."""
 
-    def __init__(self, server: Server, threads: Threads) -> None:
+    def __init__(self, server: Server, threads: Threads, addresses: Addresses) -> None:
         self._server = server
         self._threads = threads
+        self._addresses = addresses
 
     async def token(self, request: web.Request) -> web.Response:
         """Issue tokens (RFC 6749 §3.2)."""
@@ -92,10 +111,10 @@ class Endpoints:
         if request.query_string:
             # Credentials must not be in URIs, which end up in logs: RFC 6749 §2.3.1.
             raise InvalidRequestError("Parameters belong in the body.")
-        if request.content_type != "application/x-www-form-urlencoded":
-            raise InvalidRequestError("The body must be application/x-www-form-urlencoded.")
-        form = parse_form(await request.read())
-        client = client_credentials(request.headers.getall("Authorization", []), form)
+        form = await read_form(request)
+        client = client_credentials(
+            request.headers.getall("Authorization", []), form, self._addresses.of(request)
+        )
         answer = await self._threads.run(call, form, client)
         return _json(answer.status, answer.body, answer.headers)
 
@@ -105,29 +124,55 @@ async def preflight(_: web.Request) -> web.Response:
     return web.Response(status=204, headers=PREFLIGHT)
 
 
+async def answer_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Let a client go on that waits for it (RFC 9110 §10.1.1); aiohttp's own repeats the header."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return _error(request, 417, "invalid_request", "The expectation can't be met.", {})
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # it isn't the answer yet
+    return None
+
+
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Render what went wrong; no message here repeats anything that was sent."""
     try:
         return await handler(request)
     except OAuth2Error as error:
-        return _json(error.status_code, error.json, {})
+        return _error(
+            request, error.status_code, error.error or "invalid_request", error.description, {}
+        )
+    except TooManyAttempts as error:
+        # RFC 6749 has no code for it; RFC 8628 §3.5 has this one for whoever asks too often.
+        wait = {"Retry-After": str(error.retry_after_seconds)}
+        return _error(request, 429, "slow_down", "Too many wrong passwords.", wait)
     except GatewayError as error:  # the store is down
-        members = {"error": error.code, "error_description": error.description}
-        return _json(error.status, json.dumps(members), dict(error.headers))
+        return _error(request, error.status, error.code, error.description, dict(error.headers))
     except web.HTTPException as error:
         code = HTTP_ERRORS.get(error.status, "invalid_request")
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _json(error.status, json.dumps({"error": code}), allow)
+        return _error(request, error.status, code, None, allow)
     except Exception as error:  # noqa: BLE001 - aiohttp would log the traceback and its values
         log.error("unexpected error", error=type(error).__name__)  # noqa: TRY400 - as above
-        return _json(500, json.dumps({"error": "server_error"}), {})
+        return _error(request, 500, "server_error", None, {})
 
 
 async def allow_any_origin(request: web.Request, response: web.StreamResponse) -> None:
     """Let scripts read the answers of the endpoints that browsers may call."""
     if request.path in CORS_PATHS:
         response.headers["Access-Control-Allow-Origin"] = "*"
+
+
+def _error(
+    request: web.Request, status: int, code: str, says: str | None, headers: Mapping[str, str]
+) -> web.Response:
+    if request.path.split("/")[1] in PAGES:
+        response = html(fault_page(says or code.replace("_", " "), "That didn't work"), status)
+        response.headers.update(headers)
+        return response
+    members = {"error": code} | ({"error_description": says} if says else {})
+    return _json(status, json.dumps(members), headers)
 
 
 def _json(status: int, body: str, headers: Mapping[str, str]) -> web.Response:

@@ -7,9 +7,19 @@ from aiohttp import web
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2.rfc6749.errors import AccessDeniedError, FatalClientError, OAuth2Error
 
+from gateway.keymanager.addresses import Addresses
+from gateway.keymanager.attempts import TooManyAttempts
 from gateway.keymanager.credentials import Directory
-from gateway.keymanager.forms import parse_form
-from gateway.keymanager.page import HEADERS, AntiForgery, fault_page, sign_in_page
+from gateway.keymanager.forms import parse_form, read_form
+from gateway.keymanager.page import (
+    HEADERS,
+    AntiForgery,
+    fault_page,
+    html,
+    set_cookie,
+    sign_in_page,
+    wait_fault,
+)
 from gateway.keymanager.server import Authorization, Server
 from gateway.keymanager.threads import Threads
 
@@ -26,11 +36,17 @@ class AuthorizationPage:
     """
 
     def __init__(
-        self, server: Server, directory: Directory, threads: Threads, issuer: str | None
+        self,
+        server: Server,
+        directory: Directory,
+        threads: Threads,
+        addresses: Addresses,
+        issuer: str | None,
     ) -> None:
         self._server = server
         self._directory = directory
         self._threads = threads
+        self._addresses = addresses
         self._issuer = issuer
         self._anti_forgery = AntiForgery()
 
@@ -46,16 +62,21 @@ class AuthorizationPage:
         """Send the browser to the client with what the user decided."""
         try:
             authorization = await self._authorization(request)
-            form = parse_form(await request.read())
+            form = await read_form(request)
         except OAuth2Error as error:
             return self._refuse(error)
         token, cookie = form.get("token", ""), request.cookies.get(COOKIE)
         if not self._anti_forgery.is_genuine(token, cookie, authorization.parameters):
-            return _html(fault_page("The form has expired. Go back and try again."), 403)
+            return html(fault_page("The form has expired. Go back and try again."), 403)
         if form.get("decision") != "allow":
             return self._refuse(_denied(authorization))
-        username = form.get("username", "")
-        if not self._directory.authenticate_user(username, form.get("password", "")):
+        username, password = form.get("username", ""), form.get("password", "")
+        address = self._addresses.of(request)
+        try:
+            right = self._directory.authenticate_user(username, password, address)
+        except TooManyAttempts as error:
+            return self._page(request, authorization, wait=error)
+        if not right:
             log.warning("password refused", client_id=authorization.client_id)
             return self._page(request, authorization, fault="User name or password is wrong.")
         location = await self._threads.run(self._server.authorize, authorization, username)
@@ -66,7 +87,11 @@ class AuthorizationPage:
         return await self._threads.run(self._server.check_authorization, query)
 
     def _page(
-        self, request: web.Request, authorization: Authorization, fault: str = ""
+        self,
+        request: web.Request,
+        authorization: Authorization,
+        fault: str = "",
+        wait: TooManyAttempts | None = None,
     ) -> web.Response:
         nonce = self._anti_forgery.nonce(request.cookies.get(COOKIE))
         page = sign_in_page(
@@ -74,14 +99,13 @@ class AuthorizationPage:
             scopes=authorization.scopes,
             redirect_uri=authorization.redirect_uri,
             token=self._anti_forgery.token(nonce, authorization.parameters),
-            fault=fault,
+            fault=wait_fault(wait) if wait else fault,
         )
-        response = _html(page, 403 if fault else 200)
-        # Lax, not Strict: coming from the client's site must not replace the nonce of a page
-        # that is open elsewhere. A form posted from another site is without the cookie anyway.
-        response.set_cookie(
-            COOKIE, nonce, httponly=True, samesite="Lax", secure=request.secure, path="/"
-        )
+        if wait:
+            response = html(page, 429, retry_after_seconds=wait.retry_after_seconds)
+        else:
+            response = html(page, 403 if fault else 200)
+        set_cookie(response, request, COOKIE, nonce, path="/")
         return response
 
     def _refuse(self, error: OAuth2Error) -> web.Response:
@@ -90,7 +114,7 @@ class AuthorizationPage:
         RFC 6749 §4.1.2.1: a browser is never sent to a redirect URI that wasn't checked.
         """
         if isinstance(error, FatalClientError) or error.redirect_uri is None:
-            return _html(fault_page(error.description or "The request is not valid."), 400)
+            return html(fault_page(error.description or "The request is not valid."), 400)
         # In the fragment for the implicit grant (§4.2.2.1), in the query for a code.
         fragment = error.response_type == "token"
         return self._redirect(error.redirect_uri, error.twotuples, fragment=fragment)
@@ -113,7 +137,3 @@ def _denied(authorization: Authorization) -> OAuth2Error:
     error.redirect_uri = authorization.redirect_uri
     error.response_type = authorization.response_type
     return error
-
-
-def _html(page: str, status: int) -> web.Response:
-    return web.Response(text=page, status=status, content_type="text/html", headers=HEADERS)

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from gateway.keymanager.addresses import LOOPBACK, parse_networks
+
 GRANT_TYPES = (
     "authorization_code",
     "implicit",
@@ -13,6 +15,10 @@ GRANT_TYPES = (
 )
 """The grants of RFC 6749, by the names that RFC 7591 §2 gives them."""
 
+_URI = re.compile(r"[\x21\x22\x24-\x7e]+")
+_LOOPBACK = re.compile(
+    r"http://(?P<host>127\.0\.0\.1|\[::1\])(?::(?P<port>[0-9]{1,5}))?(?P<rest>(?:[/?].*)?)"
+)
 _VSCHAR = re.compile(r"[\x20-\x7e]+")
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
@@ -22,8 +28,9 @@ class Client:
     """A registered client (RFC 6749 §2). Without a secret it is a public one.
 
     ``redirect_uris`` are compared with what a request names character by character
-    (RFC 9700 §2.1). ``scopes`` are those it may ask for, and what it gets when it asks for
-    none. A client without the grant type ``refresh_token`` gets no refresh tokens.
+    (RFC 9700 §2.1), but for the port of a loopback address. ``scopes`` are those it may ask
+    for, and what it gets when it asks for none. A client without the grant type
+    ``refresh_token`` gets no refresh tokens.
 
     Raises:
         ValueError: an identifier, redirect URI, scope or grant type that OAuth doesn't allow.
@@ -41,7 +48,7 @@ class Client:
         if self.client_secret is not None and not _VSCHAR.fullmatch(self.client_secret):
             raise ValueError("client_secret: printable ASCII is allowed (RFC 6749 appendix A.2)")
         for uri in self.redirect_uris:
-            if not urlsplit(uri).scheme or "#" in uri or not uri.isascii():
+            if not _URI.fullmatch(uri) or not urlsplit(uri).scheme:
                 raise ValueError(
                     f"redirect_uris: {uri!r}: an absolute URI without a fragment is allowed"
                 )
@@ -49,6 +56,27 @@ class Client:
             raise ValueError("scopes: at least one scope token is needed (RFC 6749 §3.3)")
         if unknown := set(self.grant_types) - set(GRANT_TYPES):
             raise ValueError(f"grant_types: {sorted(unknown)}: allowed are {list(GRANT_TYPES)}")
+
+    def may_redirect(self, uri: str) -> bool:
+        """Return whether a browser may be sent there.
+
+        An app on the user's own machine listens on a port that it gets when it starts, so any
+        port of 127.0.0.1 and [::1] will do, with http (RFC 8252 §7.3). Not of ``localhost``,
+        which may be another machine (§8.3).
+        """
+        return uri in self.redirect_uris or any(
+            _without_port(uri) == registered
+            for registered in map(_without_port, self.redirect_uris)
+            if registered is not None
+        )
+
+
+def _without_port(uri: str) -> tuple[str, str] | None:
+    """Return host and the rest of a loopback redirect URI; ``None`` for any other URI."""
+    found = _LOOPBACK.fullmatch(uri)
+    if found is None or not 0 < int(found["port"] or 80) <= 65535:
+        return None
+    return found["host"], found["rest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +91,17 @@ class User:
 class KeyManagerConfig:
     """What the key manager is run with; durations are whole seconds.
 
-    ``issuer`` is sent as ``iss`` in authorization responses when given (RFC 9207).
+    ``refresh_tokens`` false issues none, whatever a client is registered for: they are optional
+    (RFC 6749 §1.5). ``admins`` may end anyone's grants; they aren't users. ``trusted_proxies``
+    are believed what ``X-Forwarded-For`` says. ``issuer`` is sent as ``iss`` in authorization
+    responses when given (RFC 9207).
     ``wso2_headers`` makes ``/revoke`` answer with the headers of WSO2's key manager that name
     the revoked access token and its user. A gateway must use and strip them; leave it off
     without such a gateway in front.
 
     Raises:
-        ValueError: a lifetime that isn't positive, or two clients or users of one name.
+        ValueError: a lifetime that isn't positive, two clients, users or administrators of one
+            name, or a proxy that isn't an address or a network.
     """
 
     clients: tuple[Client, ...]
@@ -77,8 +109,11 @@ class KeyManagerConfig:
     access_token_expires_in: int = 3600
     refresh_token_expires_in: int = 86_400
     code_expires_in: int = 60
+    refresh_tokens: bool = True
     issuer: str | None = None
     wso2_headers: bool = False
+    admins: tuple[User, ...] = ()
+    trusted_proxies: tuple[str, ...] = LOOPBACK
 
     def __post_init__(self) -> None:
         lifetimes = (
@@ -92,3 +127,9 @@ class KeyManagerConfig:
             raise ValueError("clients: each client_id is allowed once")
         if len({user.username for user in self.users}) != len(self.users):
             raise ValueError("users: each username is allowed once")
+        if len({admin.username for admin in self.admins}) != len(self.admins):
+            raise ValueError("admins: each name is allowed once")
+        try:
+            parse_networks(self.trusted_proxies)
+        except ValueError as error:
+            raise ValueError(f"trusted_proxies: {error}") from None

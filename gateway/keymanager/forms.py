@@ -3,9 +3,27 @@
 from collections import Counter
 from urllib.parse import parse_qsl
 
+from aiohttp import web
 from oauthlib.oauth2.rfc6749.errors import InvalidRequestError
 
 MAX_PARAMETERS = 64
+FORM = "application/x-www-form-urlencoded"
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """Return the parameters in a request's body.
+
+    Raises:
+        InvalidRequestError: not a form in UTF-8 (RFC 6749 appendix B), or not a good one.
+    """
+    if request.content_type != FORM:
+        raise InvalidRequestError(f"The body must be {FORM}.")
+    if (request.charset or "utf-8").lower() not in {"utf-8", "utf8", "us-ascii"}:
+        raise InvalidRequestError("The body must be in UTF-8.")
+    try:
+        return parse_form(await request.read())
+    except web.RequestPayloadError:  # in a content coding that it doesn't have
+        raise InvalidRequestError("The body can't be read.") from None
 
 
 def parse_form(encoded: str | bytes) -> dict[str, str]:

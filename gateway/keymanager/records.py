@@ -47,11 +47,17 @@ class RefreshToken:
 class Family:
     """A live grant. ``current`` is the digest of the one refresh token that is still good.
 
-    A family that was revoked isn't there any more.
+    ``since_at`` is when it was made, ``used_at`` when tokens were last issued on it, ``exp``
+    when the last of them expires. A family that was revoked isn't there any more.
     """
 
     client_id: str
     current: str | None
+    username: str | None = None
+    scope: str = ""
+    since_at: int = 0
+    used_at: int = 0
+    exp: int = 0
 
 
 Record = TypeVar("Record", Code, RefreshToken, Family)
@@ -77,7 +83,8 @@ class Issue:
     """The tokens that one answer hands out, ready to be stored.
 
     ``access_document`` is the RFC 7662 document of the access token, ``exp`` and ``client_id``
-    among its members. ``family`` is ``None`` where nothing can follow: the implicit grant.
+    among its members. ``family`` is ``None`` for a token that belongs to no grant; ``since_at`` is
+    when its grant was made, if that was before.
     """
 
     access_key: TokenKey
@@ -85,3 +92,4 @@ class Issue:
     family: str | None = None
     refresh_key: TokenKey | None = None
     refresh: RefreshToken | None = None
+    since_at: int | None = None

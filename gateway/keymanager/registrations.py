@@ -20,6 +20,16 @@ RESPONSE_TYPE_GRANTS = {"code": "authorization_code", "token": "implicit"}
 """The response types of ``/authorize``, and the grant type that a client needs for each."""
 
 
+ADDRESS = "X-Address"
+"""How a request's address gets past oauthlib, which hands on nothing but headers."""
+
+
+def address_of(request: Request) -> str:
+    """Return where the client's request came from."""
+    address: str = request.headers.get(ADDRESS, "")
+    return address
+
+
 class Registrations(RequestValidator):
     """What oauthlib asks of clients and users."""
 
@@ -38,7 +48,7 @@ class Registrations(RequestValidator):
     def authenticate_client(self, request: Request, *args: Any, **kwargs: Any) -> bool:
         """Whether it is the confidential client it says."""
         request.client = self._directory.authenticate_client(
-            request.client_id, request.client_secret
+            request.client_id, request.client_secret, address_of(request)
         )
         if request.client is None:
             log.warning("client authentication failed")
@@ -93,7 +103,7 @@ class Registrations(RequestValidator):
         self, username: str, password: str, client: Any, request: Request, *a: Any, **kw: Any
     ) -> bool:
         """Whether the password is right; a wrong one is logged (RFC 6749 §4.3.2)."""
-        if not self._directory.authenticate_user(username, password):
+        if not self._directory.authenticate_user(username, password, address_of(request)):
             log.warning("password refused", client_id=client.client_id)
             return False
         request.user = username
@@ -110,9 +120,9 @@ class Registrations(RequestValidator):
     def validate_redirect_uri(
         self, client_id: str, redirect_uri: str, request: Request, *args: Any, **kwargs: Any
     ) -> bool:
-        """Whether the client registered exactly this (RFC 9700 §2.1)."""
+        """Whether the client registered this (RFC 9700 §2.1)."""
         client = self._directory.client(client_id)
-        return client is not None and redirect_uri in client.redirect_uris
+        return client is not None and client.may_redirect(redirect_uri)
 
     def is_pkce_required(self, client_id: str, request: Request) -> bool:
         """Always (RFC 9700 §2.1.1)."""

@@ -9,6 +9,7 @@ a ``user`` or ``scopes`` that oauthlib would take for its own attributes.
 # ruff: noqa: ARG002 - oauthlib's interface hands over more than each answer needs
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -19,7 +20,7 @@ from gateway.clock import Clock
 from gateway.keymanager.config import KeyManagerConfig
 from gateway.keymanager.credentials import Directory
 from gateway.keymanager.documents import access_document, refresh_document
-from gateway.keymanager.records import Code, Issue, RefreshToken
+from gateway.keymanager.records import Code, Family, Issue, RefreshToken
 from gateway.keymanager.registrations import Registrations
 from gateway.keymanager.storage import Storage, new_family_id
 from gateway.tokens import MalformedFacts, TokenKey, parse_facts, token_key
@@ -69,6 +70,8 @@ class Validator(Registrations):
         if record.family is not None:
             log.warning("authorization code replayed", client_id=client_id)
             self._storage.revoke_family(record.family)
+            return False
+        if not self._directory.has_user(record.username):
             return False
         request.user = record.username
         request.scopes = record.scope.split()
@@ -126,8 +129,17 @@ class Validator(Registrations):
             log.warning("refresh token replayed", client_id=client.client_id)
             self._storage.revoke_family(token.family)
             return False
+        # Who may have what is asked anew: configuration may have changed since.
+        scopes = [scope for scope in token.scope.split() if scope in client.scopes]
+        gone = token.username is not None and not self._directory.has_user(token.username)
+        if gone or not scopes:
+            log.warning(
+                "refresh token of a user or scope that is no more", client_id=client.client_id
+            )
+            self._storage.revoke_family(token.family)
+            return False
         request.user = token.username
-        request.validator_log["refresh_token"] = token
+        request.validator_log["refresh_token"] = replace(token, scope=" ".join(scopes))
         return True
 
     def get_original_scopes(
@@ -156,16 +168,13 @@ class Validator(Registrations):
             issue = self._issue(token, request, used.family, used.scope, int(now_at))
             done = self._storage.rotate(token_key(str(request.refresh_token)), issue, now_at=now_at)
         else:
-            family = new_family_id() if "refresh_token" in token else None
-            issue = self._issue(token, request, family, granted, int(now_at))
+            issue = self._issue(token, request, new_family_id(), granted, int(now_at))
             self._storage.issue(issue, now_at=now_at)
         if not done:
             log.warning("code or refresh token used meanwhile", client_id=request.client_id)
             raise InvalidGrantError(request=request)
 
-    def _issue(
-        self, token: Any, request: Request, family: str | None, granted: str, iat: int
-    ) -> Issue:
+    def _issue(self, token: Any, request: Request, family: str, granted: str, iat: int) -> Issue:
         client_id = str(request.client_id)
         document = access_document(
             client_id=client_id,
@@ -175,7 +184,7 @@ class Validator(Registrations):
             exp=iat + int(token["expires_in"]),
         )
         access_key, refresh = token_key(token["access_token"]), token.get("refresh_token")
-        if refresh is None or family is None:
+        if refresh is None:
             return Issue(access_key, document, family)
         exp = iat + self._config.refresh_token_expires_in
         record = RefreshToken(family, client_id, request.user, granted, iat, exp)
@@ -195,17 +204,51 @@ class Validator(Registrations):
             InvalidGrantError: the token is another client's. It must not be a 200: a gateway
                 takes that for "revoked", and would drop the token.
         """
+        if self.end_token(token, owner=str(request.client_id)) is None:
+            raise InvalidGrantError("The token was issued to another client.")
+
+    def end_token(self, token: str, *, owner: str | None = None) -> bool | None:
+        """End a token, or with a refresh token its grant; return whether there was one.
+
+        ``None`` says that it isn't ``owner``'s, and nothing was done.
+        """
         key = token_key(token)
         document = self._access_document(key)
         found = self._storage.refresh_token(key)
         owners = {document.get("client_id")} if document else set()
         owners |= {found[0].client_id} if found else set()
-        if owners - {request.client_id}:
-            raise InvalidGrantError("The token was issued to another client.")
+        if owner is not None and owners - {owner}:
+            return None
         if document:
             self._storage.delete_access_token(key)
         if found:
             self._storage.revoke_family(found[0].family)
+        return bool(owners)
+
+    # Grants, for users and administrators
+
+    def grants(self, username: str) -> list[tuple[str, Family]]:
+        """Return a user's live grants and their names, the one used last first."""
+        return self._storage.families(now_at=self._clock.wall(), username=username)
+
+    def end_grants(
+        self,
+        *,
+        username: str | None = None,
+        client_id: str | None = None,
+        family_id: str | None = None,
+    ) -> int:
+        """End the grants of a user, of a client, or of a user with a client; return how many.
+
+        ``family_id`` names one of them.
+        """
+        families = self._storage.families(
+            now_at=self._clock.wall(), username=username, client_id=client_id
+        )
+        ended = [name for name, _ in families if family_id in {None, name}]
+        for name in ended:
+            self._storage.revoke_family(name)
+        return len(ended)
 
     def introspect_token(
         self, token: str, token_type_hint: str, request: Request, *args: Any, **kwargs: Any

@@ -37,7 +37,7 @@ from oauthlib.oauth2.rfc6749.grant_types.authorization_code import code_challeng
 from gateway.clock import Clock
 from gateway.keymanager.config import KeyManagerConfig
 from gateway.keymanager.credentials import ClientCredentials, Directory
-from gateway.keymanager.registrations import RESPONSE_TYPE_GRANTS
+from gateway.keymanager.registrations import ADDRESS, RESPONSE_TYPE_GRANTS
 from gateway.keymanager.request_validator import ConfidentialClientsOnly, Validator
 from gateway.keymanager.storage import Storage
 
@@ -91,10 +91,12 @@ class Server:
     ) -> None:
         silence_oauthlib()
         validator = Validator(config, directory, storage, clock)
-        tokens = Tokens(validator, _random_token, config.access_token_expires_in)
+        tokens = Tokens(
+            validator, config.access_token_expires_in, refresh_tokens=config.refresh_tokens
+        )
         code = CodeGrant(validator, pre_auth=[_check_authorization], pre_token=[_check_verifier])
         endpoint: Callable[..., TokenEndpoint] = TokenEndpoint  # its stub wants names of types
-        self._validator = validator
+        self.validator = validator
         self._wso2_headers = config.wso2_headers
         self._token = endpoint(
             "authorization_code",
@@ -127,7 +129,7 @@ class Server:
     def revoke(self, form: dict[str, str], client: ClientCredentials) -> Answer:
         """Revoke a token (RFC 7009)."""
         token = form.get("token", "")
-        claims = self._validator.access_claims(token) if self._wso2_headers else None
+        claims = self.validator.access_claims(token) if self._wso2_headers else None
         answer = _answer(
             self._revocation.create_revocation_response, form, LOOKUP_PARAMETERS, client
         )
@@ -173,6 +175,12 @@ class Server:
 class Tokens(BearerToken):
     """Bearer tokens; a refresh token goes with each, but for the implicit grant."""
 
+    def __init__(
+        self, validator: Validator, expires_in_seconds: int, *, refresh_tokens: bool
+    ) -> None:
+        super().__init__(validator, _random_token, expires_in_seconds)
+        self._refresh_tokens = refresh_tokens
+
     def create_token(self, request: Request, refresh_token: bool = False, **kwargs: Any) -> Any:  # noqa: ARG002 - oauthlib's signature
         """Create the tokens of an answer.
 
@@ -181,7 +189,7 @@ class Tokens(BearerToken):
         implicit one. Only the implicit grant comes without a ``grant_type``.
         """
         allowed = request.client is not None and "refresh_token" in request.client.grant_types
-        wanted = allowed and request.grant_type is not None
+        wanted = self._refresh_tokens and allowed and request.grant_type is not None
         return super().create_token(request, refresh_token=wanted, **kwargs)
 
 
@@ -232,7 +240,9 @@ def _answer(
     if client.client_secret is not None:
         parameters["client_secret"] = client.client_secret
     try:
-        headers, body, status = create(URI, "POST", urlencode(parameters), {})
+        headers, body, status = create(
+            URI, "POST", urlencode(parameters), {ADDRESS: client.address}
+        )
     except OAuth2Error as error:  # those of the last step: oauthlib renders the earlier ones
         return Answer(error.status_code, error.json, {})
     return Answer(status, body, headers)

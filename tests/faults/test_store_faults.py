@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from gateway.errors import StoreUnavailable
 from gateway.settings import Store
 from gateway.store import TokenStore, open_store
+from gateway.tokens import TokenKey
 
 A, B = keys(2)
 DOCUMENT = {"active": True}
@@ -25,6 +26,7 @@ SHORT = "100ms"
 Call = Callable[[TokenStore], Awaitable[Any]]
 READS: dict[str, Call] = {
     "get_many": lambda store: store.get_many([A, B]),
+    "find_many": lambda store: store.find_many([A, B]),
     "ping": lambda store: store.ping(),
 }
 WRITES: dict[str, Call] = {
@@ -114,7 +116,20 @@ async def test_frozen_before_the_first_call(opened: Any, server: RedisServer) ->
     assert await fails(READS["get_many"], opened(server.url, SHORT))
 
 
-async def test_answers_never_reach_the_wrong_caller(opened: Any, server: RedisServer) -> None:
+async def values(store: TokenStore, asked: list[TokenKey], way: str) -> list[bytes | None]:
+    """Return the documents that a store has, by either way of asking."""
+    if way == "get_many":
+        return await store.get_many(asked)
+    return [found and found.document for found in await store.find_many(asked)]
+
+
+EITHER_WAY = pytest.mark.parametrize("way", ["get_many", "find_many"])
+
+
+@EITHER_WAY
+async def test_answers_never_reach_the_wrong_caller(
+    opened: Any, server: RedisServer, way: str
+) -> None:
     """Calls cancelled after they were sent leave no answer behind for the next caller."""
     store = opened(server.url, max_connections=4)
     many = keys(200)
@@ -122,8 +137,8 @@ async def test_answers_never_reach_the_wrong_caller(opened: Any, server: RedisSe
         await store.put(key, {"active": True, "sub": key.hex()}, expires_in_seconds=600)
 
     async def subject(number: int) -> str:
-        (value,) = await store.get_many([many[number]])
-        found: str = json.loads(value)["sub"]
+        (value,) = await values(store, [many[number]], way)
+        found: str = json.loads(value or b"")["sub"]
         return found
 
     for round_number in range(10):
@@ -142,17 +157,19 @@ async def test_answers_never_reach_the_wrong_caller(opened: Any, server: RedisSe
         assert expected == await asyncio.gather(*(subject(number) for number in range(100, 120)))
 
 
-async def test_late_answers_reach_nobody(opened: Any, server: RedisServer) -> None:
+@EITHER_WAY
+async def test_late_answers_reach_nobody(opened: Any, server: RedisServer, way: str) -> None:
     """The answers to calls that timed out are never taken for those of later calls."""
     store = opened(server.url, max_connections=1)
     await store.put(A, {"active": True, "sub": "a"}, expires_in_seconds=600)
     store.timeout_seconds = 0.05
     for _ in range(5):
         server.freeze()
-        assert await fails(lambda store: store.get_many([A]), store)
+        assert await fails(lambda store: values(store, [A], way), store)
         server.thaw()
     store.timeout_seconds = 10.0
-    assert await store.get_many([B, A, B]) == [None, b'{"active":true,"sub":"a"}', None]
+    found = await values(store, [B, A, B], way)
+    assert found == [None, b'{"active":true,"sub":"a"}', None]
 
 
 async def test_a_password_is_needed(opened: Any, server: RedisServer) -> None:
@@ -172,9 +189,9 @@ async def test_a_password_is_needed(opened: Any, server: RedisServer) -> None:
     ("user", "failing"),
     [
         ("on nopass ~* +@all", set()),
-        ("on nopass ~* +@all -mget", {"get_many"}),
+        ("on nopass ~* +@all -mget", {"get_many", "find_many"}),
         ("on nopass ~token:* +@read +@connection", {"put", "delete"}),
-        ("on nopass ~other:* +@all", {"get_many", "put", "delete"}),
+        ("on nopass ~other:* +@all", {"get_many", "find_many", "put", "delete"}),
     ],
 )
 async def test_permissions(opened: Any, server: RedisServer, user: str, failing: set[str]) -> None:
@@ -184,6 +201,19 @@ async def test_permissions(opened: Any, server: RedisServer, user: str, failing:
     store = opened(server.url.replace("://", "://gate:any@"))
     calls = READS | WRITES
     assert failing == {name for name in calls if await fails(calls[name], store)}
+
+
+async def test_a_user_who_may_not_learn_lives(opened: Any, server: RedisServer) -> None:
+    """Without PTTL tokens are found, but kept for no time; the log says so once, and what to do."""
+    with redis.Redis(port=server.port) as client:
+        client.execute_command("ACL", "SETUSER", "gate", *["on", "nopass", "~*", "+@all", "-pttl"])
+    store = opened(server.url.replace("://", "://gate:any@"))
+    await store.put(A, DOCUMENT, expires_in_seconds=60)
+    with capture_logs() as logs:
+        for _ in range(2):
+            found, absent = await store.find_many([A, B])
+            assert (found and found.life_seconds, absent) == (0.0, None)
+    assert [entry["remedy"] for entry in logs] == ["grant it +pttl"]
 
 
 @pytest.mark.parametrize(

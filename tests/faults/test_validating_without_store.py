@@ -2,7 +2,7 @@
 
 import pytest
 from clocks import FakeClock
-from scripted import ACTIVE, ScriptedStore, ValidatorBench, keys
+from scripted import ACTIVE, ScriptedStore, ValidatorBench, found, keys
 
 from gateway.errors import StoreUnavailable
 from gateway.tokens import INACTIVE, Facts
@@ -68,7 +68,7 @@ async def test_a_store_that_never_answers(bench: ValidatorBench, stale_seconds: 
     """A time-out is a failure like any other: 503, or facts within the stale window."""
     validator = bench.make(stale_seconds=stale_seconds)
     await validator.validate(A, LOOSE)
-    validator._lookups._get_many = ScriptedStore().get_many
+    validator._lookups._find_many = found(ScriptedStore().get_many)
     validator._lookups._timeout_seconds = 0.01
     bench.clock.advance(900)
     if stale_seconds:

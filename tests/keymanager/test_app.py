@@ -5,9 +5,11 @@ from base64 import b64encode
 from dataclasses import replace
 
 import pytest
+from clocks import FakeClock
 from structlog.testing import capture_logs
 
-from gateway.keymanager.config import Client
+from gateway.keymanager.attempts import FREE
+from gateway.keymanager.config import Client, User
 from keymanager.conftest import Start
 from keymanager.driver import (
     ALICE,
@@ -250,3 +252,81 @@ async def test_an_unexpected_error(
     assert reply.error == (500, "server_error")
     expected = {"event": "unexpected error", "error": "RuntimeError", "log_level": "error"}
     assert (events, caplog.text) == ([expected], "")
+
+
+async def test_wrong_passwords_are_slowed_down(km: Driver, clock: FakeClock) -> None:
+    """A user's at /token and a client's anywhere: 429, until the wait is over (RFC 6749 §4.3.2)."""
+    wrong = {"grant_type": "password", "username": "alice", "password": "x"}
+    for _ in range(FREE):
+        await km.post("/token", wrong)
+        await km.post("/introspect", {"token": "x"}, ("other-key", "x"))
+    late = [
+        await km.post("/token", wrong | {"password": "wonderland"}),
+        *[await km.post(path, {"token": "x"}, OTHER) for path in ("/revoke", "/introspect")],
+    ]
+    assert [(*reply.error, reply.headers["Retry-After"]) for reply in late] == [
+        (429, "slow_down", "1")
+    ] * 3
+    assert (await km.post("/token", GRANT)).status == 200
+    clock.advance(1)
+    assert (await km.post("/token", wrong | {"password": "wonderland"})).status == 200
+    assert (await km.post("/token", GRANT, OTHER)).status == 200
+
+
+async def test_whoever_guesses_elsewhere_slows_nobody_down(km: Driver) -> None:
+    """The user's own address counts, as the gateway in front tells it."""
+    form = {"grant_type": "password", "username": "alice"}
+
+    async def tried(address: str, password: str) -> int:
+        headers = basic(DEMO) | {"X-Forwarded-For": f"203.0.113.{len(password)}, {address}"}
+        data = form | {"password": password}
+        return (await km.http.post("/token", data=data, headers=headers)).status
+
+    guesses = [await tried("192.0.2.1", "x" * number) for number in range(1, 9)]
+    assert guesses == [400] * FREE + [429] * 3
+    assert await tried("192.0.2.2", "wonderland") == 200
+
+
+async def test_a_request_without_a_secret_is_no_guess(km: Driver) -> None:
+    """A client that forgot its secret, however often, makes nobody wait."""
+    for _ in range(FREE + 1):
+        assert (await km.post("/token", {**GRANT, "client_id": "demo-key"}, None)).status == 401
+    assert (await km.post("/token", GRANT)).status == 200
+
+
+@pytest.mark.parametrize("path", ["/token", "/revoke", "/introspect", "/admin/revoke"])
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"token=x", {"Content-Encoding": "gzip"}),
+        (b"token=x", {"Content-Type": f"{FORM['Content-Type']}; charset=utf-16"}),
+        (b"token=x", {"Content-Type": "multipart/form-data; boundary=b"}),
+        (b"token=x", {"Content-Type": "text/plain"}),
+        (b'{"token": "x"}', {"Content-Type": "application/json"}),
+        (b"token=x&token=y", {}),
+        (b"token=%ff", {}),
+        (b"token=%ed%a0%80", {}),
+        (b"&".join(b"a%d=1" % number for number in range(65)), {}),
+    ],
+)
+async def test_a_body_that_is_no_form(
+    start: Start, path: str, body: bytes, headers: dict[str, str]
+) -> None:
+    """At every endpoint it is invalid_request in JSON, and no fault of the server's."""
+    km = await start(replace(CONFIG, admins=(User(*DEMO),)))
+    response = await km.http.post(path, data=body, headers=basic(DEMO) | FORM | headers)
+    assert (await read(response)).error == (400, "invalid_request")
+
+
+async def test_answers_are_what_they_say(km: Driver) -> None:
+    """No browser takes an answer for something else than JSON."""
+    replies = [await km.post("/token", GRANT), await km.post("/token", {}), await km.post("/x", {})]
+    assert {reply.headers["X-Content-Type-Options"] for reply in replies} == {"nosniff"}
+
+
+async def test_an_expectation(km: Driver) -> None:
+    """One that can't be met is 417 and isn't repeated; 100-continue is met."""
+    headers = basic(DEMO) | {"Expect": "Basic c2VjcmV0"}
+    refused = await read(await km.http.post("/token", data=GRANT, headers=headers))
+    met = await km.http.post("/token", data=GRANT, headers=basic(DEMO), expect100=True)
+    assert (refused.status, "c2VjcmV0" in refused.text, met.status) == (417, False, 200)

@@ -1,10 +1,15 @@
 """The authorization endpoint: its page, its redirects, and whom it tells of what."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from urllib.parse import urlencode
 
 import pytest
+from clocks import FakeClock
+from streams import closed
 
+from gateway.keymanager.attempts import FREE
 from keymanager.conftest import Start
 from keymanager.driver import (
     ALICE,
@@ -197,3 +202,126 @@ async def test_only_get_and_post(km: Driver) -> None:
     """Other methods are 405."""
     response = await km.http.put("/authorize")
     assert (response.status, response.headers["Allow"]) == (405, "GET,HEAD,POST")
+
+
+@pytest.mark.parametrize("cookie", [b"\xff", b"km_form=\xff", b"n=M\xc3\xbcller; km_form=\xc3"])
+@pytest.mark.parametrize(("method", "status"), [("GET", b"200"), ("POST", b"403")])
+async def test_a_cookie_that_is_not_ascii(
+    km: Driver, cookie: bytes, method: str, status: bytes
+) -> None:
+    """Any site of the same host may have set one: the page is shown, a form with it refused."""
+    body = b"token=x" if method == "POST" else b""
+    head = (
+        f"{method} /authorize?{urlencode(code_request())} HTTP/1.1\r\nHost: x\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n"
+    )
+    reader, writer = await asyncio.open_connection(km.http.host, km.http.port)
+    # By hand: a client of aiohttp's would send other bytes.
+    writer.write(head.encode() + b"Cookie: " + cookie + b"\r\n\r\n" + body)
+    answered = (await reader.readline()).split()[1]
+    await closed(writer)
+    assert answered == status
+
+
+LOOPBACK = replace(
+    CONFIG.clients[0],
+    redirect_uris=("http://127.0.0.1/callback", "http://[::1]:8000/callback?a=b", REDIRECT_URI),
+)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://127.0.0.1:49152/callback",
+        "http://127.0.0.1/callback",
+        "http://127.0.0.1:1/callback",
+        "http://[::1]:65535/callback?a=b",
+        "http://[::1]/callback?a=b",
+    ],
+)
+async def test_a_native_app_listens_on_another_port(start: Start, uri: str) -> None:
+    """With a loopback address any port is as good as the registered one (RFC 8252 §7.3)."""
+    km = await start(replace(CONFIG, clients=(LOOPBACK,)))
+    reply = await km.decide(code_request(redirect_uri=uri), **ALICE, decision="allow")
+    code = reply.location[1]["code"]
+    assert reply.headers["Location"].startswith(uri)
+    assert (await km.redeem(code, redirect_uri="http://127.0.0.1:2/callback")).status == 400
+    assert (await km.redeem(code, redirect_uri=uri)).status == 200
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://127.0.0.1:49152/callback",
+        "http://localhost:49152/callback",
+        "http://127.0.0.2:49152/callback",
+        "http://127.0.0.1:49152/callback/",
+        "http://127.0.0.1:49152/other",
+        "http://127.0.0.1:49152/callback?a=b",
+        "http://127.0.0.1:0/callback",
+        "http://127.0.0.1:65536/callback",
+        "http://127.0.0.1:/callback",
+        "http://127.0.0.1:80@evil.example/callback",
+        "http://127.0.0.1@evil.example:80/callback",
+        "http://127.0.0.1:80.evil.example/callback",
+        "http://127.0.0.1.evil.example:80/callback",
+        "http://127.0.0.1\\@evil.example:80/callback",
+        "http://2130706433:80/callback",
+        "http://[::ffff:127.0.0.1]:80/callback",
+        "http://127.0.0.1:\u0661/callback",
+        "HTTP://127.0.0.1:49152/callback",
+        f"{REDIRECT_URI.replace('.example', '.example:8443')}",
+    ],
+)
+async def test_only_the_port_of_a_loopback_address_may_differ(start: Start, uri: str) -> None:
+    """Nothing else of it, not of a name, and no other address that merely looks like one."""
+    km = await start(replace(CONFIG, clients=(LOOPBACK,)))
+    reply = await km.page(**code_request(redirect_uri=uri))
+    assert (reply.status, "Location" in reply.headers) == (400, False)
+
+
+async def test_wrong_passwords_are_slowed_down(km: Driver, clock: FakeClock) -> None:
+    """After a few the page says how long to wait; then the right one is let in."""
+    query = code_request()
+    for _ in range(FREE):
+        await km.decide(query, username="alice", password="x", decision="allow")
+    late = await km.decide(query, **ALICE, decision="allow")
+    assert (late.status, late.headers["Retry-After"], 'role="alert"' in late.text) == (
+        429,
+        "1",
+        True,
+    )
+    clock.advance(1)
+    assert (await km.decide(query, **ALICE, decision="allow")).status == 303
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"token=%ff", "application/x-www-form-urlencoded"),
+        (b"\xff", "application/x-www-form-urlencoded"),
+        (b"token=a&token=b", "application/x-www-form-urlencoded"),
+        (b"t\0o\0", "application/x-www-form-urlencoded; charset=utf-16"),
+        (b"{}", "application/json"),
+        (b"--b\r\n\r\n--b--", "multipart/form-data; boundary=b"),
+        (b"&".join(b"a%d=" % number for number in range(100)), "application/x-www-form-urlencoded"),
+    ],
+)
+async def test_a_form_that_is_none(km: Driver, body: bytes, media_type: str) -> None:
+    """What can't be a form of ours is a page that says so, and goes nowhere."""
+    response = await km.http.post(
+        "/authorize",
+        params=code_request(),
+        data=body,
+        headers={"Content-Type": media_type},
+        allow_redirects=False,
+    )
+    assert (response.status, response.content_type) == (400, "text/html")
+
+
+async def test_the_cookie_behind_a_gateway_with_tls(km: Driver) -> None:
+    """A gateway that ends TLS says so, and then the cookie is for https alone."""
+    response = await km.http.get(
+        "/authorize", params=code_request(), headers={"X-Forwarded-Proto": "https"}
+    )
+    assert response.headers["Set-Cookie"].endswith("; Secure")

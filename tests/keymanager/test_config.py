@@ -61,3 +61,26 @@ def test_defaults() -> None:
 def test_a_native_apps_redirect_uri() -> None:
     """A scheme of the application's own is a redirect URI too (RFC 8252 §7.1)."""
     assert Client("a", redirect_uris=("com.example.app:/callback",)).redirect_uris
+
+
+@pytest.mark.parametrize(
+    "uri", ["https://app.example/a b", "https://app.example/\r\nX: y", "\u0661:/"]
+)
+def test_a_redirect_uri_is_printable(uri: str) -> None:
+    """It becomes a header, so it has neither spaces nor line breaks in it."""
+    with pytest.raises(ValueError, match="redirect_uris"):
+        Client("a", redirect_uris=(uri,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"admins": (User("a", "b"), User("a", "c"))}, "admins: each name"),
+        ({"trusted_proxies": ("gateway",)}, "trusted_proxies: 'gateway'"),
+        ({"trusted_proxies": ("10.0.0.1/8",)}, "trusted_proxies: 10.0.0.1/8"),
+    ],
+)
+def test_other_faults(settings: dict[str, Any], fault: str) -> None:
+    """Each is said."""
+    with pytest.raises(ValueError, match=fault):
+        KeyManagerConfig((Client("a"),), **settings)

@@ -257,3 +257,38 @@ async def test_wso2_headers(start: Start, wso2: bool) -> None:
     ]
     nothing = (None, None)
     assert named == [nothing, (token, "alice") if wso2 else nothing, nothing]
+
+
+async def test_a_removed_user_s_refresh(start: Start) -> None:
+    """A refresh token whose user is no more buys nothing, and its grant ends; so does a code."""
+    km = await start(CONFIG)
+    tokens, code = await km.password(), await km.code()
+    own = (await km.token(grant_type="client_credentials")).json
+    later = await start(replace(CONFIG, users=()))
+    replies = [await later.refresh(tokens["refresh_token"]), await later.redeem(code)]
+    assert [reply.error for reply in replies] == [(400, "invalid_grant")] * 2
+    assert await later.active(tokens["access_token"], own["access_token"]) == [False, True]
+    assert (await later.refresh(own["refresh_token"])).status == 200
+
+
+async def test_a_scope_that_a_client_has_lost(start: Start) -> None:
+    """A refresh gives what is left of the grant; nothing left is no grant any more."""
+    km = await start(CONFIG)
+    both, write = await km.password(), await km.password(scope="write")
+    reader = replace(CONFIG.clients[0], scopes=("read",))
+    later = await start(replace(CONFIG, clients=(reader,)))
+    refreshed = await later.refresh(both["refresh_token"])
+    assert (refreshed.status, refreshed.json["scope"]) == (200, "read")
+    again = await later.refresh(refreshed.json["refresh_token"], scope="read write")
+    assert again.error == (400, "invalid_scope")
+    assert (await later.refresh(write["refresh_token"])).error == (400, "invalid_grant")
+
+
+async def test_a_grant_type_that_a_client_has_lost(start: Start) -> None:
+    """Without the refresh grant, or on a server without refresh tokens, an old one buys nothing."""
+    km = await start(CONFIG)
+    tokens = await km.password()
+    once = replace(CONFIG.clients[0], grant_types=("password",))
+    for config in (replace(CONFIG, clients=(once,)), replace(CONFIG, refresh_tokens=False)):
+        later = await start(config)
+        assert (await later.refresh(tokens["refresh_token"])).status == 400

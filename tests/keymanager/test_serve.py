@@ -97,3 +97,29 @@ async def test_a_malformed_request(caplog: pytest.LogCaptureFixture) -> None:
     assert status.split()[1] == b"400"
     said = " ".join(f"{record.__dict__}" for record in caplog.records)
     assert ("Error handling request" in said, "demo-secret" in said) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"POST /token HTTP/1.1\r\nHost: x\r\nAuthorization : Basic c2VjcmV0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\nHost: x\r\nAuthorization\x00: Basic c2VjcmV0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\nHost: x\r\nA: b\r\n Basic c2VjcmV0\r\n: c2VjcmV0\r\n\r\n",
+        b"POST /token?client_secret=c2VjcmV0 HTTP/1.1 x\r\nHost: x\r\n\r\n",
+        b"GET /authorize?state=\xff&code=c2VjcmV0 HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http://u:c2VjcmV0@x:99999/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /token HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nc2VjcmV0\r\n\r\n",
+        b"POST /token HTTP/1.1\r\nHost: x\r\nAuthorization: c2VjcmV0%s\r\n\r\n" % (b"x" * 9000),
+    ],
+)
+async def test_a_malformed_request_is_not_repeated(request_head: bytes) -> None:
+    """The answer is 400 in JSON, and whatever credentials were in the request aren't in it."""
+    async with serving(create_app(CONFIG, open_storage("memory://"))) as url:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(request_head)
+        answer = await reader.read()
+        await closed(writer)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert (head.split()[1], body) == (b"400", b'{"error": "invalid_request"}')
+    assert (b"c2VjcmV0" in head, b"no-store" in head) == (False, True)

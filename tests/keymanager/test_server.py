@@ -276,3 +276,26 @@ async def test_a_refused_code_request_issues_nothing(km: Driver, redis_client: R
     """Showing the page and denying leave nothing behind in the store."""
     await km.decide(code_request(), decision="deny")
     assert redis_client.keys() == []
+
+
+async def test_issuing_a_refresh_token_is_optional(start: Start) -> None:
+    """A server that is told so issues none, with no grant (RFC 6749 §1.5)."""
+    km = await start(replace(CONFIG, refresh_tokens=False))
+    code = await km.code()
+    answers = [
+        await km.password(),
+        (await km.token(grant_type="client_credentials")).json,
+        (await km.redeem(code)).json,
+    ]
+    assert [("access_token" in answer, "refresh_token" in answer) for answer in answers] == [
+        (True, False)
+    ] * 3
+
+
+async def test_a_new_refresh_token_has_a_new_expiry_time(km: Driver, clock: FakeClock) -> None:
+    """It lives as long from the refresh as the one before did from its issue."""
+    first = (await km.password())["refresh_token"]
+    before = (await km.introspect(first))["exp"]
+    clock.advance(600)
+    second = (await km.refresh(first)).json["refresh_token"]
+    assert (await km.introspect(second))["exp"] == before + 600

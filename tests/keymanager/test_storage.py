@@ -12,7 +12,7 @@ from redis import Redis
 from gateway.errors import StoreUnavailable
 from gateway.keymanager.documents import access_document
 from gateway.keymanager.records import Code, Issue, RefreshToken
-from gateway.keymanager.storage import ATTEMPTS, Storage, open_storage
+from gateway.keymanager.storage import ATTEMPTS, SCANNED, Storage, open_storage
 from gateway.store import TokenStore
 from gateway.tokens import TokenKey, parse_facts, token_key
 
@@ -227,3 +227,55 @@ def test_two_storages_in_memory_are_apart() -> None:
     assert (live(one, "1"), live(two, "1")) == ([True], [False])
     one.close()
     two.close()
+
+
+@pytest.fixture
+def beside(redis_client: Redis) -> Storage:
+    """A storage beside a gateway that records tokens itself."""
+    return Storage(redis_client, writes_store=False)
+
+
+def test_a_gateway_that_records_tokens_is_the_only_writer(
+    beside: Storage, redis_client: Redis
+) -> None:
+    """What the key manager issues is nowhere under the gateway's prefix."""
+    beside.issue(issue_of("1"), now_at=NOW_AT)
+    assert (live(beside, "1"), list(redis_client.scan_iter("token:*"))) == ([True], [])
+
+
+@pytest.mark.parametrize("recorded", ["before", "not yet"])
+def test_a_gateway_that_records_tokens_is_told_what_ended(
+    beside: Storage, redis_client: Redis, recorded: str
+) -> None:
+    """The token's value says so for the rest of its life, whether the gateway was first or not."""
+    name = f"token:{token_key('access 1').hex()}"
+    if recorded == "before":
+        redis_client.set(name, '{"active":true}')
+    beside.issue(issue_of("1"), now_at=NOW_AT)
+    beside.revoke_family("f")
+    assert (live(beside, "1"), redis_client.get(name)) == ([False], b'{"active":false}')
+    assert 9_000 < redis_client.pttl(name) <= 10_000
+
+
+def test_a_gateway_is_told_of_one_token(beside: Storage, redis_client: Redis) -> None:
+    """An access token that ends alone is told too; one that is unknown isn't."""
+    beside.issue(issue_of("1"), now_at=NOW_AT)
+    beside.delete_access_token(token_key("access 1"))
+    beside.delete_access_token(token_key("access 2"))
+    assert list(redis_client.scan_iter("token:*")) == [
+        f"token:{token_key('access 1').hex()}".encode()
+    ]
+
+
+def test_grants_of_nobody(storage: Storage) -> None:
+    """Who names neither user nor client gets no grants, and never all of them."""
+    storage.issue(issue_of("1"), now_at=NOW_AT)
+    assert storage.families(now_at=NOW_AT) == []
+    assert len(storage.families(now_at=NOW_AT, client_id="a")) == 1
+
+
+def test_more_grants_than_one_command_looks_at(storage: Storage) -> None:
+    """All are found, however many there are."""
+    for number in range(SCANNED + 5):
+        storage.issue(issue_of(str(number), family=f"f{number}"), now_at=NOW_AT)
+    assert len(storage.families(now_at=NOW_AT, client_id="a")) == SCANNED + 5

@@ -24,7 +24,7 @@ from gateway.errors import StoreUnavailable
 from gateway.listeners import Inherited, Sockets
 from gateway.settings import Settings
 from gateway.store import TokenStore
-from gateway.tokens import TokenKey, token_key
+from gateway.tokens import Found, TokenKey, token_key
 from lanes.far_ends import Backend, Client
 from lanes.memory import FarEnd, MemoryLoop, MemoryTransport
 
@@ -61,11 +61,12 @@ class Documents(TokenStore):
             token_key(token.encode()): text for token, text in DOCUMENTS.items()
         }
 
-    async def get_many(self, keys: Sequence[TokenKey]) -> list[bytes | None]:
+    async def find_many(self, keys: Sequence[TokenKey]) -> list[Found | None]:
         await asyncio.sleep(0)
         if self.fails:
             raise StoreUnavailable
-        return [self.documents.get(key) for key in keys]
+        documents = [self.documents.get(key) for key in keys]
+        return [None if found is None else Found(found) for found in documents]
 
     async def close(self) -> None: ...
 

@@ -18,7 +18,7 @@ from gateway.demo.certificate import write_certificate
 from gateway.errors import StoreUnavailable
 from gateway.proxy.fast_exchange import FastExchange
 from gateway.store import TokenStore
-from gateway.tokens import TokenKey, token_key
+from gateway.tokens import Found, TokenKey, token_key
 from proxy.gateways import (
     FAST_LANE,
     LogText,
@@ -48,12 +48,13 @@ class Documents(TokenStore):
         self.answers.set()
         self.asked = 0
 
-    async def get_many(self, keys: Sequence[TokenKey]) -> list[bytes | None]:
+    async def find_many(self, keys: Sequence[TokenKey]) -> list[Found | None]:
         self.asked += 1
         await self.answers.wait()
         if self.fails:
             raise StoreUnavailable
-        return [self.documents.get(key) for key in keys]
+        documents = [self.documents.get(key) for key in keys]
+        return [None if found is None else Found(found) for found in documents]
 
     async def close(self) -> None: ...
 

@@ -322,11 +322,11 @@ class TestClientGone:
         release = asyncio.Event()
         async with scripted(silence) as backend, running(backend.url) as gateway:
 
-            async def get_many(keys: object) -> list[None]:
+            async def find_many(keys: object) -> list[None]:
                 await release.wait()
                 return [None]
 
-            gateway.validator._lookups._get_many = get_many  # type: ignore[assignment]
+            gateway.validator._lookups._find_many = find_many  # type: ignore[assignment]
             async with connect(gateway.url) as client:
                 await client.send(request("/"))
                 await until(lambda: count(gateway, "gateway_requests_in_progress") == 1)
