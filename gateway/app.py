@@ -15,6 +15,7 @@ from gateway.admin.view import GatewayView
 from gateway.bound import promised_bounds, widest_max_age
 from gateway.cache import FactsCache
 from gateway.clock import Clock, SystemClock
+from gateway.descriptors import clients_share
 from gateway.errors import GatewayError
 from gateway.feed import RevocationFeed
 from gateway.listeners import Inherited, Listeners
@@ -33,6 +34,8 @@ from gateway.validator import Validator
 log = structlog.stdlib.get_logger(__name__)
 
 _GOODBYE_SECONDS = 0.5
+_NEWCOMERS_SECONDS = 1.0
+"""What who has connected has for a first request, when nobody may connect any more."""
 _SWEEP_INTERVAL_SECONDS = 0.1
 SWEEP_ENTRIES = 500
 """Entries that a sweep of each cache removes, at most: about a millisecond of work."""
@@ -87,7 +90,7 @@ class Gateway:
         self._traffic: Traffic | None = None
         self._retired: dict[asyncio.Task[None], Traffic] = {}
         self._server: GatewayServer | None = None
-        self._listeners = Listeners()
+        self._listeners = Listeners(counting=self.metrics, clock=self._clock)
         self._inherited = inherited
         self._admin = self._build_admin()
         self._sweeper: asyncio.Task[None] | None = None
@@ -119,6 +122,7 @@ class Gateway:
             self._traffic = self._build_traffic(self.settings)
             server = self._server = self._build_server()
             self._server.use_lane(self._traffic.lane)
+            self._server.max_connections = clients_share(self.settings)
             self.metrics.watch_fast_lane(lambda: server.fast_requests)
             sockets = self._inherited.sockets if self._inherited else None
             await self._listeners.open(self._server, self.settings, sockets)
@@ -182,7 +186,8 @@ class Gateway:
             traffic.drain()
         log.info("draining", grace_seconds=grace_seconds)
         await asyncio.sleep(grace_seconds)
-        self._listeners.close()
+        await self._listeners.drain()
+        await self._server.hear_newcomers(_NEWCOMERS_SECONDS)
         self._server.close_idle()
         await self._close_websockets()
         try:
@@ -218,6 +223,7 @@ class Gateway:
         self.revoked.set_max_age(widest_max_age(settings))
         self.metrics.promise(promised_bounds(settings))
         self._server.apply(settings.limits)
+        self._server.max_connections = clients_share(settings)
         retired = asyncio.create_task(_close_when_idle(old))
         self._retired[retired] = old
         retired.add_done_callback(self._retired.pop)

@@ -4,11 +4,13 @@ import asyncio
 import socket
 import ssl
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp import web
 
+from gateway.accepting import Acceptor, Counting, PlainEntrance, TlsEntrance
+from gateway.clock import Clock
 from gateway.errors import SettingsError
 from gateway.settings import Settings
 
@@ -42,8 +44,8 @@ class Inherited:
 async def bind(settings: Settings, count: int) -> list[Sockets]:
     """Return ``count`` times the sockets to listen on, for as many processes.
 
-    On Linux each has sockets of its own, among which the kernel shares out new connections
-    (``SO_REUSEPORT``); elsewhere all have the same.
+    On Linux each of several has sockets of its own, among which the kernel shares out new
+    connections (``SO_REUSEPORT``); elsewhere all have the same.
 
     Raises:
         OSError: a port is taken or the address isn't this machine's.
@@ -68,12 +70,13 @@ async def _bind(settings: Settings, port: int, count: int) -> list[tuple[socket.
         asyncio.Protocol, listen.host, port, start_serving=False
     )
     found = [(sock.family, sock.getsockname()) for sock in server.sockets]
-    if not _BALANCED:
+    alone = count == 1 or not _BALANCED
+    if alone:
         shared = tuple(socket.fromfd(s.fileno(), s.family, s.type) for s in server.sockets)
         for sock in shared:
             sock.listen(listen.backlog)
     server.close()
-    if not _BALANCED:
+    if alone:
         return [shared] * count
     return [tuple(_listen(*place, listen.backlog) for place in found) for _ in range(count)]
 
@@ -94,21 +97,38 @@ def _listen(family: int, address: tuple[str, int], backlog: int) -> socket.socke
     return sock
 
 
+class Doorkeeper(Protocol):
+    """Who makes connections of those that are let in: ``proxy.server.GatewayServer``."""
+
+    header_timeout_seconds: float
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        ...
+
+    def admits(self, *, beginning: int = 0) -> bool:
+        """Whether one more connection is allowed, while so many are beginning."""
+        ...
+
+
 class Listeners:
     """One listener, or two: ``listen.port`` and ``listen.tls_port``.
 
     With a certificate and no ``tls_port``, ``port`` is the one that speaks TLS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, counting: Counting, clock: Clock | None = None) -> None:
         self.url = ""
         self.tls_url: str | None = None
-        self._servers: list[asyncio.Server] = []
+        self._counting = counting
+        self._clock = clock
+        self._acceptors: list[Acceptor] = []
+        self._entrances: list[PlainEntrance | TlsEntrance] = []
         self._tls: ssl.SSLContext | None = None
 
     async def open(
         self,
-        protocol_factory: Callable[[], asyncio.Protocol],
+        server: Doorkeeper,
         settings: Settings,
         sockets: Sockets | None = None,
     ) -> None:
@@ -118,20 +138,26 @@ class Listeners:
             OSError: a port is taken or the address isn't this machine's.
             SettingsError: the certificate or the key can't be used.
         """
-        listen = settings.listen
-        if listen.tls_certificate is not None:
+        if settings.listen.tls_certificate is not None:
             self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             self._tls.set_alpn_protocols(["http/1.1"])
             self.reload_certificate(settings)
-        if self._tls is None or listen.tls_port is not None:
-            given = sockets.plain if sockets else None
-            place = await self._open(protocol_factory, settings, listen.port, None, given)
-            self.url = f"http://{place}"
-        if self._tls is not None:
-            port = listen.port if listen.tls_port is None else listen.tls_port
-            given = sockets.tls if sockets else None
-            place = await self._open(protocol_factory, settings, port, self._tls, given)
-            self.tls_url = f"https://{place}"
+        if sockets is None:
+            (sockets,) = await bind(settings, 1)
+        if sockets.plain:
+            self._accept(PlainEntrance(server), sockets.plain)
+            self.url = f"http://{authority(sockets.plain[0].getsockname())}"
+        if sockets.tls:
+            entrance = TlsEntrance(
+                server,
+                context=self._current_context,
+                full=lambda: not server.admits(beginning=len(entrance) - 1),
+                timeout_seconds=lambda: server.header_timeout_seconds,
+                counting=self._counting,
+                clock=self._clock,
+            )
+            self._accept(entrance, sockets.tls)
+            self.tls_url = f"https://{authority(sockets.tls[0].getsockname())}"
             self.url = self.url or self.tls_url
 
     def reload_certificate(self, settings: Settings) -> None:
@@ -157,35 +183,34 @@ class Listeners:
                 f"a certificate with its key in listen.tls_key is allowed ({reason})"
             ) from None
 
+    @property
+    def serving(self) -> bool:
+        """Whether clients may connect."""
+        return any(acceptor.serving for acceptor in self._acceptors)
+
+    async def drain(self) -> None:
+        """Accept who has connected, then nothing more; connections that are open stay."""
+        await asyncio.gather(*(acceptor.drain() for acceptor in self._acceptors))
+
     def close(self) -> None:
         """Accept nothing more; connections that are open stay."""
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        for entrance in self._entrances:
+            entrance.close()
 
-    async def _open(
-        self,
-        protocol_factory: Callable[[], asyncio.Protocol],
-        settings: Settings,
-        port: int,
-        tls: ssl.SSLContext | None,
-        given: tuple[socket.socket, ...] | None,
-    ) -> str:
-        timeout = settings.limits.header_timeout.total_seconds()
-        places: list[dict[str, object]] = [{"host": settings.listen.host, "port": port}]
-        if given is not None:
-            places = [{"sock": sock} for sock in given]
-        opened: list[asyncio.Server] = []
-        for place in places:
-            server: asyncio.Server = await asyncio.get_running_loop().create_server(  # type: ignore[call-overload]
-                protocol_factory,
-                **place,
-                ssl=tls,
-                backlog=settings.listen.backlog,
-                ssl_handshake_timeout=timeout if tls else None,
-            )
-            opened.append(server)
-        self._servers += opened
-        return authority(opened[0].sockets[0].getsockname())
+    def _accept(
+        self, entrance: PlainEntrance | TlsEntrance, sockets: tuple[socket.socket, ...]
+    ) -> None:
+        self._entrances.append(entrance)
+        self._acceptors += [
+            Acceptor(sock, entrance.take, counting=self._counting, clock=self._clock)
+            for sock in sockets
+        ]
+
+    def _current_context(self) -> ssl.SSLContext:
+        assert self._tls is not None
+        return self._tls
 
 
 def authority(address: tuple[str, int]) -> str:

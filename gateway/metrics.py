@@ -111,6 +111,7 @@ class Metrics:
         registry.register(self._in_progress)
         self._connections = Level("gateway_connections", "Client connections open.")
         registry.register(self._connections)
+        self._count_doors(registry)
         lookups = Counts(
             "gateway_cache_requests",
             "Validations by what the cache knew: hit, negative_hit or miss.",
@@ -237,6 +238,28 @@ class Metrics:
             }
         )
 
+    def _count_doors(self, registry: CollectorRegistry) -> None:
+        self._handshakes = Level(
+            "gateway_tls_handshakes_in_progress", "TLS handshakes that haven't ended."
+        )
+        registry.register(self._handshakes)
+        self._handshakes_failed = Counter(
+            "gateway_tls_handshakes_failed",
+            "TLS handshakes that made no connection, by reason.",
+            ["reason"],
+            registry=registry,
+        )
+        self._accepts_failed = Counter(
+            "gateway_accepts_failed",
+            "Times that no connection could be accepted, for want of descriptors or memory.",
+            registry=registry,
+        )
+        self._admin_refused = Counter(
+            "gateway_admin_tokens_refused",
+            "Calls of the admin API with a token that isn't admin.token.",
+            registry=registry,
+        )
+
     def render(self) -> bytes:
         """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)
@@ -306,6 +329,24 @@ class Metrics:
     def connection_closed(self) -> None:
         """A client's connection is gone."""
         self._connections.value -= 1
+
+    def accept_failed(self) -> None:
+        """No connection could be accepted for want of a descriptor, or of memory."""
+        self._accepts_failed.inc()
+
+    def handshake_began(self) -> None:
+        """A connection was accepted that has a TLS handshake before it."""
+        self._handshakes.value += 1
+
+    def handshake_ended(self, failure: str | None) -> None:
+        """It is done, or failed: "tls", "gone", "timeout", "displaced" or "full"."""
+        self._handshakes.value -= 1
+        if failure is not None:
+            self._handshakes_failed.labels(failure).inc()
+
+    def admin_token_refused(self) -> None:
+        """Somebody gave the admin API a token that isn't its own."""
+        self._admin_refused.inc()
 
     def cache_hit(self) -> None:
         """Facts were found young enough."""

@@ -5,6 +5,7 @@ environment for the gateways that tests start as processes.
 """
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,9 +19,11 @@ import redis
 sys.path.insert(0, str(Path(__file__).parent))
 
 from clocks import FakeClock
+from proxy.gateways import LogText
 from redis_server import RedisServer
 
-from gateway.settings import Proxy, Settings
+from gateway.logs import configure_logging
+from gateway.settings import Logging, Proxy, Settings
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -91,3 +94,17 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis.Redis(port=redis_server.port) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def log() -> Iterator[LogText]:
+    """The whole log, at the level that says most."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    configure_logging(Logging(level="debug"))
+    collector = LogText()
+    root.addHandler(collector)
+    yield collector
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)

@@ -8,6 +8,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
@@ -30,6 +31,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 _LINGER_SECONDS = 2.0
+_LOOK_SECONDS = 0.02
 _MOST_EARLY = 4  # pieces, as the operating system gives them out
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 _CONTENT_LENGTH = re.compile(
@@ -111,6 +113,26 @@ class GatewayServer(web.Server):
             "max_field_size": limits.headers,
         }
 
+    def admits(self, *, beginning: int = 0) -> bool:
+        """Whether one more connection is allowed, while so many are beginning."""
+        return self.open_connections + beginning < self.max_connections
+
+    async def hear_newcomers(self, seconds: float) -> None:
+        """Wait until all who have connected have asked for something, for so long at most.
+
+        Their first request is on its way; were they taken for idle, it would be lost.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                newcomers = self.connections
+                while newcomers:
+                    await asyncio.sleep(_LOOK_SECONDS)
+                    newcomers = [
+                        each
+                        for each in newcomers
+                        if isinstance(each, GatewayConnection) and each.is_new
+                    ]
+
     def close_idle(self) -> None:
         """Close the connections on which nothing is under way."""
         for connection in self.connections:
@@ -128,6 +150,7 @@ class GatewayConnection(RequestHandler):
     REPEATS = 16
 
     __slots__ = (
+        "_born",
         "_counted",
         "_deadlines",
         "_early",
@@ -149,6 +172,7 @@ class GatewayConnection(RequestHandler):
         super().__init__(server, loop=loop, **kwargs)
         self._server = server
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._born = 0.0
         self._counted = False
         self.stalled = False
         self.peer: str | None = None
@@ -165,7 +189,7 @@ class GatewayConnection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 and close it where there are too many."""
         transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        if self._server.open_connections >= self._server.max_connections:
+        if not self._server.admits():
             error = TooManyConnections()
             self._server.metrics.request_started()
             self._server.metrics.request_ended("", error.outcome, 0.0)
@@ -183,6 +207,7 @@ class GatewayConnection(RequestHandler):
         transport.set_write_buffer_limits(high=1 if self.secure else 0, low=0)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else peer
+        self._born = self._next_keepalive_close_time
         self._counted = True
         self._server.open_connections += 1
         self._server.metrics.connection_opened()
@@ -300,6 +325,12 @@ class GatewayConnection(RequestHandler):
         super().resume_writing()
         if self._fast is not None:
             self._fast.client_ready()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has come on the connection yet."""
+        untouched = self._next_keepalive_close_time == self._born
+        return untouched and self._fast is None and self._is_between_requests()
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""

@@ -1,16 +1,13 @@
-"""A backend, a gateway before it, and the log."""
+"""A backend, and a gateway before it."""
 
-import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from backends import RecordingBackend, recording
 from redis_server import free_port as find_free_port
 
 from gateway.app import Gateway
-from gateway.logs import configure_logging
-from gateway.settings import Logging
-from proxy.gateways import LogText, running
+from proxy.gateways import running
 
 
 @pytest.fixture
@@ -31,17 +28,3 @@ async def gateway(backend: RecordingBackend) -> AsyncIterator[Gateway]:
 def free_port() -> int:
     """A port that nobody listens on."""
     return find_free_port()
-
-
-@pytest.fixture
-def log() -> Iterator[LogText]:
-    """The whole log, at the level that says most."""
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    configure_logging(Logging(level="debug"))
-    collector = LogText()
-    root.addHandler(collector)
-    yield collector
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)

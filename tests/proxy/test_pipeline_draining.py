@@ -126,7 +126,7 @@ async def test_uploads_under_way_finish() -> None:
         await slow.reached.wait()
         drain = asyncio.create_task(gateway.drain(grace_seconds=0))
         async with connect(gateway.admin_url) as admin:
-            await until(lambda: not gateway._listeners._servers[0].is_serving())
+            await until(lambda: not gateway._listeners.serving)
             await client.send(b"other")
             assert (await client.answer()).status == 200
             await drain
@@ -176,7 +176,7 @@ async def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
             _, waiting = await stalled(client, gateway)
             assert 0 < waiting < 65536
             drain = asyncio.create_task(gateway.drain(grace_seconds=0))
-            await until(lambda: not gateway._listeners._servers[0].is_serving())
+            await until(lambda: not gateway._listeners.serving)
             assert count(gateway, "gateway_requests_in_progress") == 1
             client.writer.transport.resume_reading()  # type: ignore[attr-defined]
             assert len((await client.answer()).body) == size
@@ -222,7 +222,7 @@ async def test_a_request_that_is_beginning_is_answered(backend: RecordingBackend
         await client.send(data[:20])
         await until(lambda: sum(bool(c._deadlines) for c in gateway._server.connections) == 1)  # type: ignore[union-attr]
         drain = asyncio.create_task(gateway.drain(grace_seconds=0))
-        await until(lambda: not gateway._listeners._servers[0].is_serving())
+        await until(lambda: not gateway._listeners.serving)
         await client.send(data[20:])
         answer = await client.answer()
         assert (answer.status, answer.values("Connection")) == (401, [b"close"])
