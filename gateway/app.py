@@ -189,9 +189,10 @@ class Gateway:
         await self._listeners.drain()
         await self._server.hear_newcomers(_NEWCOMERS_SECONDS)
         self._server.close_idle()
-        await self._close_websockets()
         try:
             async with asyncio.timeout(self.settings.listen.drain_timeout.total_seconds()):
+                # Those that don't answer a close frame have no more time than requests have.
+                await self._close_websockets()
                 await self._traffic.idle()
                 await asyncio.gather(*self._retired)
         except TimeoutError:

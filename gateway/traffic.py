@@ -68,18 +68,19 @@ class Traffic:
             limits=limits,
             policy=policy,
         )
-        self.websocket = WebSocketProxy(session, policy=policy)
+        http = HttpProxy(
+            session,
+            policy=policy,
+            metrics=metrics,
+            max_body=limits.body,
+            body_timeout_seconds=limits.body_timeout.total_seconds(),
+        )
+        self.websocket = WebSocketProxy(http, most_message=limits.websocket_message)
         routes = Routes.from_settings(settings.routes)
         self.pipeline = Pipeline(
             routes=routes,
             validator=validator,
-            http=HttpProxy(
-                session,
-                policy=policy,
-                metrics=metrics,
-                max_body=limits.body,
-                body_timeout_seconds=limits.body_timeout.total_seconds(),
-            ),
+            http=http,
             websocket=self.websocket,
             oauth=self._oauth,
             metrics=metrics,

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import aiohttp
 from aiohttp import (
@@ -241,6 +240,8 @@ class _UpstreamRequest(ClientRequest):
         writer = _HeadWriter(protocol, self.loop, on_headers_sent=told)
         if self.chunked is not None:
             writer.enable_chunking()
+        if conn._connector.force_close:  # noqa: SLF001 -- as aiohttp's own does
+            self.headers.setdefault("Connection", "close")
         target = self.headers.pop(_TARGET, self.url.raw_path_qs)
         await writer.write_headers(f"{self.method} {target} HTTP/1.1", self.headers)
         writing = None
@@ -295,17 +296,6 @@ def request_target(url: str) -> str:
     return target if target.startswith("/") else f"/{target}"
 
 
-async def _decline_redirect(
-    _session: ClientSession, _context: SimpleNamespace, params: aiohttp.TraceRequestRedirectParams
-) -> NoReturn:
-    # ClientSession.ws_connect has no allow_redirects, and would take the handshake, identity
-    # headers and all, to wherever an upstream points.
-    answer = params.response
-    raise aiohttp.WSServerHandshakeError(
-        answer.request_info, (), message="redirected", status=answer.status, headers=answer.headers
-    )
-
-
 def open_session(
     *,
     connect_timeout_seconds: float,
@@ -332,8 +322,6 @@ def open_session(
     protocol = partial(_UpstreamConnection, loop=asyncio.get_running_loop())
     # There is no other way to have a protocol of our own.
     connector._factory = cast("partial[ResponseHandler]", protocol)  # noqa: SLF001
-    trace = trace or aiohttp.TraceConfig()
-    trace.on_request_redirect.append(_decline_redirect)
     session = ClientSession(
         connector=connector,
         timeout=ClientTimeout(
@@ -347,7 +335,7 @@ def open_session(
         auto_decompress=False,
         trust_env=False,
         skip_auto_headers=_AUTO_HEADERS,
-        trace_configs=[trace],
+        trace_configs=[trace] if trace else [],
         max_line_size=64 * 1024,
         max_field_size=64 * 1024,
     )

@@ -87,17 +87,18 @@ class OAuthHouse:
             limits=limits,
             policy=policy,
         )
+        http = HttpProxy(
+            session,
+            policy=policy,
+            metrics=self.metrics,
+            max_body=limits.body,
+            body_timeout_seconds=5.0,
+        )
         self.pipeline = Pipeline(
             routes=Routes([]),
             validator=self.validator,
-            http=HttpProxy(
-                session,
-                policy=policy,
-                metrics=self.metrics,
-                max_body=limits.body,
-                body_timeout_seconds=5.0,
-            ),
-            websocket=WebSocketProxy(session, policy=policy),
+            http=http,
+            websocket=WebSocketProxy(http, most_message=0),
             oauth=self.endpoints,
             metrics=self.metrics,
             clock=self.clock,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +15,7 @@ from yarl import URL
 from gateway.answer_head import ReceivedHead
 from gateway.errors import UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
+from gateway.fields import Fields
 from gateway.framing import received_content
 from gateway.headers import HeaderPolicy, client_response, upstream_request
 from gateway.metrics import Metrics
@@ -97,6 +98,31 @@ class HttpProxy:
             GatewayError: there is no answer to pass on, and nothing was sent to the client yet.
             ConnectionResetError: either side went away in the middle of the answer.
         """
+        fields = self.fields(exchange, facts)
+        async with self.asking(exchange, route, fields) as (upstream, body):
+            return await self.relay(exchange, upstream, body)
+
+    def fields(self, exchange: Exchange, facts: Facts | None) -> Fields:
+        """Return the header section for the upstream."""
+        assert exchange.head is not None
+        return upstream_request(
+            exchange.head,
+            policy=self._policy,
+            peer=exchange.peer,
+            scheme_name=exchange.scheme,
+            request_id=exchange.request_id,
+            facts=facts,
+        )
+
+    @asynccontextmanager
+    async def asking(
+        self, exchange: Exchange, route: Route, fields: Fields
+    ) -> AsyncIterator[tuple[ClientResponse, RequestBody]]:
+        """Send the request with these fields; gives the beginning of the answer.
+
+        Raises:
+            GatewayError: there is none to pass on.
+        """
         assert exchange.head is not None
         body = RequestBody(
             exchange.request,
@@ -106,27 +132,19 @@ class HttpProxy:
         )
         body.check_length()
         with upstream_errors(body):
-            upstream = await self._send(exchange, route, facts, body)
+            upstream = await self._send(exchange, route, fields, body)
         try:
-            return await self._relay(exchange, upstream, body)
+            yield upstream, body
         finally:
             # Whole answers have given their connection back by now; any other is closed, with
             # whatever the client was still sending.
             upstream.close()
 
     async def _send(
-        self, exchange: Exchange, route: Route, facts: Facts | None, body: RequestBody
+        self, exchange: Exchange, route: Route, fields: Fields, body: RequestBody
     ) -> ClientResponse:
         assert exchange.head is not None
         assert exchange.target is not None
-        fields = upstream_request(
-            exchange.head,
-            policy=self._policy,
-            peer=exchange.peer,
-            scheme_name=exchange.scheme,
-            request_id=exchange.request_id,
-            facts=facts,
-        )
         method = exchange.request.method
         url = route.url(exchange.target)
         headers = outgoing(fields, url)
@@ -202,9 +220,15 @@ class HttpProxy:
         with suppress(RuntimeError):  # as above
             patience.reschedule(None)
 
-    async def _relay(
+    async def relay(
         self, exchange: Exchange, upstream: ClientResponse, body: RequestBody
     ) -> RelayedResponse:
+        """Stream an answer to the client.
+
+        Raises:
+            UpstreamInvalid: it can't be passed on, and nothing was sent to the client yet.
+            ConnectionResetError: either side went away in the middle of it.
+        """
         if upstream.status < 200:
             raise UpstreamInvalid(cause="switched_protocols")
         content_received = received_content(

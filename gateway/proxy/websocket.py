@@ -1,254 +1,249 @@
-"""A WebSocket relayed frame by frame, with its subprotocol, pings and close codes (RFC 6455)."""
+"""A WebSocket between a client and an upstream: two connections, and a relay between them.
+
+What frames mean, and how an end is told of the other's, is pure (``websocket_relay``). Here bytes
+are read and written: no more is read from an end than the other one takes (RFC 6455).
+"""
 
 import asyncio
+import os
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 import aiohttp
-from aiohttp import ClientSession, ClientWebSocketResponse, ClientWSTimeout, WSMsgType, hdrs, web
-from multidict import CIMultiDict
-from yarl import URL
+import structlog
+from aiohttp import ClientResponse, StreamReader, web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_writer import StreamWriter
 
-from gateway.errors import BadRequest
 from gateway.exchange import Exchange, RelayedResponse, reason_phrase
-from gateway.fields import one_spelling
-from gateway.headers import HeaderPolicy, client_response, upstream_request
+from gateway.headers import client_response
+from gateway.proxy.http import HttpProxy
 from gateway.routes import Route
 from gateway.tokens import Facts
-from gateway.upstream import upstream_errors
-
-_DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG})
-_GOING_AWAY = 1001
-_POLICY_VIOLATION = 1008
-_BAD_GATEWAY = 1014  # IANA's WebSocket Close Code Number Registry
-_CLOSE_TIMEOUT_SECONDS = 5.0
-# aiohttp makes these itself, on each of the two connections.
-_HANDSHAKE = frozenset(
-    {
-        b"sec-websocket-accept",
-        b"sec-websocket-extensions",
-        b"sec-websocket-key",
-        b"sec-websocket-protocol",
-        b"sec-websocket-version",
-    }
+from gateway.websocket_frames import GOING_AWAY, POLICY_VIOLATION
+from gateway.websocket_handshake import (
+    check_accepted,
+    client_handshake,
+    client_key,
+    upstream_handshake,
 )
+from gateway.websocket_relay import End, Relay, Writes
 
-Socket = ClientWebSocketResponse[bool] | web.WebSocketResponse[bool]
+log = structlog.stdlib.get_logger(__name__)
 
-
-class _ClientSocket(web.WebSocketResponse[bool]):
-    """The client's end: aiohttp's, but without the ``Server`` field that it adds.
-
-    ``subprotocol`` is the one to accept. aiohttp chooses by itself and logs what was offered where
-    nothing fits; but some offer their token there.
-    """
-
-    def __init__(self, offered: tuple[str, ...]) -> None:
-        super().__init__(
-            protocols=("", *offered),  # so that there always is one that fits
-            autoping=False,
-            autoclose=False,
-            max_msg_size=0,
-            compress=False,
-            decode_text=False,
-            timeout=_CLOSE_TIMEOUT_SECONDS,
-        )
-        self.subprotocol: str | None = None
-
-    def _handshake(
-        self, request: web.BaseRequest
-    ) -> tuple[CIMultiDict[str], str | None, int, bool]:
-        headers, _, compress, notakeover = super()._handshake(request)
-        headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL, None)
-        if self.subprotocol is not None:
-            headers[hdrs.SEC_WEBSOCKET_PROTOCOL] = self.subprotocol
-        return headers, self.subprotocol, compress, notakeover
-
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        self.headers.popall("Server", None)
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How an end closed; ``code`` is ``None`` where it went without a close frame."""
-
-    socket: Socket
-    code: int | None = None
-    reason: bytes = b""
+_CLOSE_TIMEOUT_SECONDS = 5.0
+_READ_AHEAD = 4096  # bytes that wait for an end to take what is before them
+_new_key = partial(os.urandom, 4)
 
 
 class WebSocketProxy:
     """Relays WebSockets, and closes those that are open when the gateway stops."""
 
-    def __init__(self, session: ClientSession, *, policy: HeaderPolicy) -> None:
-        self._session = session
-        self._policy = policy
-        self._open: set[Socket] = set()
-        self._ends: dict[int, tuple[Socket, Socket]] = {}  # by the exchange's identity
+    def __init__(self, http: HttpProxy, *, most_message: int) -> None:
+        self._http = http
+        self._most_message = most_message
+        self._open: dict[int, _Talk] = {}  # by the exchange's identity
         self._closing = False
 
     async def forward(
         self, exchange: Exchange, route: Route, facts: Facts | None
     ) -> web.StreamResponse:
-        """Open the upstream's end, then accept the client's, and relay until one closes.
+        """Open the upstream's end, then accept the client's, and relay until both have closed.
 
-        An upstream that declines the upgrade is passed on: its status and header section.
+        An upstream that declines the upgrade is passed on like any answer.
 
         Raises:
             BadRequest: the client's handshake is malformed (RFC 6455 §4.2.1).
             GatewayError: the upstream can't be reached, or isn't a WebSocket.
         """
         assert exchange.head is not None
-        assert exchange.target is not None
-        offered = _subprotocols(exchange)
-        client = _ClientSocket(offered)
-        # The handshake is judged before the upstream hears of it.
-        if not client.can_prepare(exchange.request):
-            raise BadRequest("The WebSocket handshake is malformed.")
-        fields = [
-            field
-            for field in upstream_request(
-                exchange.head,
-                policy=self._policy,
-                peer=exchange.peer,
-                scheme_name=exchange.scheme,
-                request_id=exchange.request_id,
-                facts=facts,
-            )
-            if field[0].lower() not in _HANDSHAKE
-        ]
-        with upstream_errors():
-            try:
-                upstream = await self._session.ws_connect(
-                    URL(route.url(exchange.target), encoded=True),
-                    headers=CIMultiDict(one_spelling(fields)),
-                    protocols=offered,
-                    autoping=False,
-                    autoclose=False,
-                    max_msg_size=0,
-                    compress=0,
-                    decode_text=False,
-                    timeout=ClientWSTimeout(ws_close=_CLOSE_TIMEOUT_SECONDS),
-                )
-            except aiohttp.WSServerHandshakeError as declined:
-                if declined.status == 101:
-                    raise  # it accepted, but not as RFC 6455 §4.2.2 has it
-                return _declined(declined, exchange)
-        try:
-            client.subprotocol = upstream.protocol
-            return await self._accept(exchange, client, upstream)
-        finally:
-            await _close(upstream, _GOING_AWAY)
+        key = client_key(exchange.head)  # judged before the upstream hears of it
+        nonce = os.urandom(16)
+        fields = upstream_handshake(self._http.fields(exchange, facts), nonce)
+        async with self._http.asking(exchange, route, fields) as (upstream, body):
+            if upstream.status != 101:
+                return await self._http.relay(exchange, upstream, body)
+            check_accepted(upstream.raw_headers, nonce)
+            return await self._accept(exchange, upstream, key)
 
     async def _accept(
-        self,
-        exchange: Exchange,
-        client: _ClientSocket,
-        upstream: ClientWebSocketResponse[bool],
+        self, exchange: Exchange, upstream: ClientResponse, key: bytes
     ) -> web.StreamResponse:
-        client.headers["X-Request-ID"] = exchange.request_id.decode("ascii")
-        await client.prepare(exchange.request)
-        exchange.status = client.status
-        self._open |= {client, upstream}
-        self._ends[id(exchange)] = (client, upstream)
+        assert exchange.head is not None
+        crossing = client_response(
+            upstream.raw_headers, request_id=exchange.request_id, date=exchange.date
+        )
+        fields = client_handshake(crossing, exchange.head, key)
+        response = _Switching(101, reason_phrase(101), fields)
+        await response.prepare(exchange.request)
+        response.send_head()
+        exchange.status = response.status
+        relay = Relay(new_key=_new_key, most_message=self._most_message)
+        talk = self._open[id(exchange)] = _Talk(exchange.request, upstream, relay)
         try:
             if self._closing:  # it came too late to be told with the others
-                await self.close()
-            else:
-                await _relay(client, upstream)
+                talk.tell(GOING_AWAY)
+            await talk.run()
         finally:
-            self._open -= {client, upstream}
-            del self._ends[id(exchange)]
+            del self._open[id(exchange)]
+            if relay.has_closed(End.CLIENT):  # and not just gone
+                exchange.outcome = exchange.outcome or "proxied"
+            if relay.violation is not None:
+                end, violation = relay.violation
+                log.warning(
+                    "WebSocket closed: an end broke the protocol",
+                    route=exchange.route,
+                    end=end.value,
+                    code=violation.code,
+                    why=violation.why,
+                )
         exchange.outcome = exchange.outcome or "proxied"
-        return client
+        return response
 
     async def end(self, exchange: Exchange) -> bool:
         """Close a WebSocket whose token is no longer good; return whether it was open."""
-        ends = self._ends.get(id(exchange), ())
-        await asyncio.gather(
-            *(_close(socket, _POLICY_VIOLATION) for socket in ends), return_exceptions=True
-        )
-        return bool(ends)
+        talk = self._open.get(id(exchange))
+        if talk is None:
+            return False
+        talk.tell(POLICY_VIOLATION)
+        await talk.ended()
+        return True
 
     async def close(self) -> None:
-        """Tell both ends of every WebSocket that the gateway is going away; none stays open."""
+        """Tell both ends of every WebSocket that the gateway is going away; none stays open.
+
+        When this is cancelled those that haven't answered are cut off.
+        """
         self._closing = True
-        await asyncio.gather(
-            *(_close(socket, _GOING_AWAY) for socket in tuple(self._open)),
-            return_exceptions=True,
-        )
+        talks = tuple(self._open.values())
+        try:
+            for talk in talks:
+                talk.tell(GOING_AWAY)
+            await asyncio.gather(*(talk.ended() for talk in talks))
+        except asyncio.CancelledError:
+            for talk in talks:
+                talk.cut_off()
+            raise
 
 
-def _subprotocols(exchange: Exchange) -> tuple[str, ...]:
-    assert exchange.head is not None
-    return tuple(
-        name.strip().decode("ascii")
-        for lower, _, value in exchange.head.fields
-        if lower == b"sec-websocket-protocol"
-        for name in value.split(b",")
-        if name.strip()
-    )
+class _Switching(RelayedResponse):
+    """A 101: it has no content, and what follows isn't HTTP."""
+
+    async def _prepare_headers(self) -> None:
+        self._keep_alive = False
 
 
-def _declined(declined: aiohttp.WSServerHandshakeError, exchange: Exchange) -> RelayedResponse:
-    # aiohttp has given up the content by now: what describes it goes too.
-    fields = [
-        field
-        for field in client_response(
-            [
-                (name.encode(), value.encode("utf-8", "surrogateescape"))
-                for name, value in (declined.headers or {}).items()
-            ],
-            request_id=exchange.request_id,
-            date=exchange.date,
-        )
-        if not field[0].lower().startswith(b"content-")
-    ]
-    exchange.outcome = "proxied"
-    return RelayedResponse(declined.status, reason_phrase(declined.status), fields, body=b"")
+class _Side:
+    """The connection to one end: what it has said and not been read, and a way to write."""
+
+    def __init__(self, protocol: BaseProtocol) -> None:
+        loop = asyncio.get_running_loop()
+        assert protocol.transport is not None
+        self.transport = protocol.transport
+        self.content = StreamReader(protocol, _READ_AHEAD, loop=loop)
+        self._writer = StreamWriter(protocol, loop)
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Take what came (aiohttp calls whoever reads a switched connection so)."""
+        self.content.feed_data(data)
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Take it that nothing more comes."""
+        self.content.feed_eof()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, unless the connection is gone."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def say_no_more(self) -> None:
+        """Close in one direction, so that what was sent is not lost to what still comes."""
+        with suppress(OSError, RuntimeError):
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+
+    async def drain(self) -> None:
+        """Return when the operating system has taken what was sent."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
 
 
-async def _relay(client: Socket, upstream: Socket) -> None:
-    """Carry frames both ways until one end closes; then close the other likewise."""
-    pumps = {
-        asyncio.create_task(_pump(client, upstream)),
-        asyncio.create_task(_pump(upstream, client)),
-    }
-    try:
-        done, _ = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-    end = done.pop().result()
-    other, lost = (upstream, _GOING_AWAY) if end.socket is client else (client, _BAD_GATEWAY)
-    code = lost if end.code is None else _sendable(end.code)
-    await _close(other, code, end.reason)
-    await _close(end.socket, code)  # echoes what it said itself (RFC 6455 §5.5.1)
+class _Talk:
+    """One WebSocket under way."""
 
+    def __init__(self, request: web.BaseRequest, upstream: ClientResponse, relay: Relay) -> None:
+        connection = upstream.connection
+        assert connection is not None
+        assert connection.protocol is not None
+        connection.protocol.read_timeout = None  # it may be silent for as long as it likes
+        self._relay = relay
+        self._sides = {
+            End.CLIENT: _Side(request.protocol),
+            End.UPSTREAM: _Side(connection.protocol),
+        }
+        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._patience: asyncio.TimerHandle | None = None
+        client, far = self._sides[End.CLIENT], self._sides[End.UPSTREAM]
+        # What came behind each handshake is handed on now.
+        connection.protocol.set_parser(far, far.content)
+        request.protocol.set_parser(cast("Any", client))
+        request.protocol.keep_alive(val=False)
 
-async def _pump(source: Socket, sink: Socket) -> _End:
-    while True:
-        message = await source.receive()
-        if message.type in _DATA:
+    async def run(self) -> None:
+        """Relay until both ends have closed, or have had their time to."""
+        pumps = [asyncio.create_task(self._pump(end)) for end in End]
+        try:
             try:
-                await sink.send_frame(bytes(message.data), message.type)
-            except ConnectionError:
-                return _End(sink)
-        elif message.type is WSMsgType.CLOSE:
-            return _End(source, message.data, (message.extra or "").encode())
-        else:
-            return _End(source)
+                await self._over.wait()
+            except asyncio.CancelledError:  # the client's connection is gone
+                self._do(self._relay.lose(End.CLIENT))
+                await self._over.wait()
+                raise
+        finally:
+            if self._patience is not None:
+                self._patience.cancel()
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            self._ended.set()
 
+    def tell(self, code: int) -> None:
+        """Begin to close both ends."""
+        self._do(self._relay.close(code))
 
-async def _close(socket: Socket, code: int, reason: bytes = b"") -> None:
-    """Close an end; one that talks on and on is cut off, though it never falls silent."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSE_TIMEOUT_SECONDS):
-            await socket.close(code=code, message=reason)
+    async def ended(self) -> None:
+        """Return when it is over."""
+        await self._ended.wait()
 
+    def cut_off(self) -> None:
+        """End it at once."""
+        self._over.set()
+        for side in self._sides.values():
+            side.transport.abort()
 
-def _sendable(code: int) -> int:
-    # 1005, 1006 and 1015 tell of what was not sent, and never stand in a frame (RFC 6455 §7.4.1).
-    return code if 1000 <= code < 5000 and code not in {1004, 1005, 1006, 1015} else 1000
+    async def _pump(self, end: End) -> None:
+        side, other = self._sides[end], self._sides[end.other]
+        with suppress(aiohttp.ClientError, OSError):  # a reset is an end like any other
+            while data := await side.content.readany():
+                self._do(self._relay.receive(end, data))
+                await other.drain()
+        self._do(self._relay.lose(end))
+
+    def _do(self, writes: Writes) -> None:
+        for end, data in writes.items():
+            self._sides[end].write(data)
+        for end, side in self._sides.items():
+            if self._relay.leaves(end):
+                side.say_no_more()
+        if self._relay.is_over:
+            self._over.set()
+        elif self._relay.is_closing and self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(_CLOSE_TIMEOUT_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._do(self._relay.give_up())
+        self._over.set()

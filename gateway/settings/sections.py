@@ -384,6 +384,11 @@ class Limits(Section):
         description="How often a WebSocket's or a long answer's token is looked at again; the "
         'exchange is cut off when it is no longer good. "0s": never.',
     )
+    websocket_message: Size = Field(
+        0,
+        description="Largest WebSocket message, either way; one that is larger is closed with "
+        "1009. 0B: any size, as messages are never held.",
+    )
     connections: Count = Field(10_000, description="Client connections at a time.")
     upstream_connections: Count = Field(
         1_000, description="Connections to all upstreams at a time."

@@ -172,7 +172,7 @@ async def test_what_an_upstream_says_unasked_answers_nobody() -> None:
         assert (await client.answer()).body == b"ok"
         go.set()
         assert gateway._traffic is not None
-        connector = gateway._traffic.websocket._session.connector
+        connector = gateway._traffic._sessions[0].connector
         assert connector is not None
         ((idle, _),) = next(iter(connector._conns.values()))
         await until(lambda: idle.should_close)  # it has come

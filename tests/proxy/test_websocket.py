@@ -8,11 +8,13 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import ClientWebSocketResponse, WSMsgType, web
-from backends import Connection, RecordingBackend, recording, scripted
+from backends import Connection, RecordingBackend, answering, recording, scripted
 from wire import connect, fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import LogText, outcomes, running, seed, until
+from gateway.websocket_frames import BINARY, CLOSE, TEXT, Close, FrameReader, Piece, frame
+from gateway.websocket_relay import End
+from proxy.gateways import LogText, count, outcomes, running, seed, until
 
 Talk = Callable[[web.WebSocketResponse[bool]], Awaitable[object]]
 GOOD = {"Authorization": "Bearer good"}
@@ -108,7 +110,7 @@ class TestHandshake:
         assert seen.values("Upgrade") == [b"websocket"]
 
     async def test_what_the_client_sees(self) -> None:
-        """A handshake that is its own, without extensions, Server or Content-Type."""
+        """A handshake that is its own, without extensions, and what the upstream adds to it."""
         async with relayed(echo) as (_, gateway, _):
             fields = ["X-Request-ID: mine", "Sec-WebSocket-Extensions: permessage-deflate"]
             answer = await fetch(gateway.url, request("/ws", *HANDSHAKE, *fields))
@@ -116,7 +118,10 @@ class TestHandshake:
         assert answer.values("Sec-WebSocket-Accept") == [b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="]
         assert answer.values("X-Request-ID") == [b"mine"]
         assert sorted(answer.names) == sorted(
-            [b"X-Request-ID", b"Upgrade", b"Connection", b"Sec-WebSocket-Accept", b"Date"]
+            [
+                *(b"X-Request-ID", b"Upgrade", b"Connection", b"Sec-WebSocket-Accept"),
+                *(b"Date", b"Server"),  # aiohttp's, here the upstream
+            ]
         )
 
     @pytest.mark.parametrize(
@@ -213,6 +218,63 @@ class TestHandshake:
                 assert answer.values("Location") == [b"http://elsewhere.test/"]
             assert outcomes(gateway) == {"proxied": 2}
 
+    async def test_what_the_upstream_says_with_its_101(self) -> None:
+        """Cookies and other fields reach the client (RFC 6455 §4.2.2); what frames content not."""
+        fields = [b"Set-Cookie: a=1", b"Set-Cookie: b=caf\xe9", b"X-Trace: 1", b"X-Hop: 1"]
+        fields += [b"Connection: X-Hop", b"Content-Length: 0", b"Keep-Alive: 5"]
+
+        async def script(connection: Connection) -> None:
+            await connection.accept_websocket(*fields)
+            await connection.rest()
+
+        async with scripted(script) as backend, running(backend.url) as gateway:
+            answer = await fetch(gateway.url, request("/ws", *HANDSHAKE))
+        assert answer.status == 101
+        assert answer.values("Set-Cookie") == [b"a=1", b"b=caf\xe9"]
+        assert answer.values("X-Trace") == [b"1"]
+        assert (answer.values("Connection"), answer.values("Upgrade")) == (
+            [b"Upgrade"],
+            [b"websocket"],
+        )
+        for name in ("X-Hop", "Content-Length", "Keep-Alive", "Transfer-Encoding"):
+            assert answer.values(name) == []
+
+    @pytest.mark.parametrize(
+        "framing",
+        [
+            b"Content-Length: %d\r\n\r\n%b",
+            b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n",
+        ],
+        ids=["by length", "in chunks"],
+    )
+    async def test_why_the_upstream_declines(self, framing: bytes) -> None:
+        """A 403 with a JSON body passes whole: reason phrase, type and content."""
+        content = b'{"error": "no such room"}'
+        said = b"HTTP/1.1 403 Not Here\r\nContent-Type: application/json\r\nSet-Cookie: a=1\r\n"
+        said += framing % (len(content), content)
+        async with (
+            scripted(answering(said)) as backend,
+            running(backend.url) as gateway,
+            connect(gateway.url) as client,
+        ):
+            for _ in range(2):  # and the connection goes on
+                await client.send(request("/ws", *HANDSHAKE))
+                answer = await client.answer()
+                assert (answer.status, answer.reason) == (403, b"Not Here")
+                assert answer.body == content
+                assert answer.values("Content-Type") == [b"application/json"]
+                assert answer.values("Set-Cookie") == [b"a=1"]
+            assert outcomes(gateway) == {"proxied": 2}
+
+    async def test_the_query_of_a_handshake(self) -> None:
+        """Byte for byte, an empty one too, and opaque bytes in values."""
+        async with relayed(echo) as (backend, gateway, _):
+            for target in ("/ws?", "/ws??", '/ws?a="<>|'):
+                data = request(target, *HANDSHAKE, b"Cookie: n=M\xfcller")
+                assert (await fetch(gateway.url, data)).status == 101
+            assert [seen.target for seen in backend.seen] == ["/ws?", "/ws??", '/ws?a="<>|']
+            assert backend.seen[0].values("Cookie") == [b"n=M\xfcller"]
+
     async def test_a_redirect_is_not_followed(self) -> None:
         """The handshake, identity headers and all, goes only to the route's upstream."""
         async with recording() as elsewhere:
@@ -302,8 +364,8 @@ class TestFrames:
             await socket.send_bytes(data)
             assert await received(socket) == (WSMsgType.BINARY, data)
 
-    async def test_fragments_become_one_message(self) -> None:
-        """A message may be fragmented anew on the way (RFC 6455 §5.4)."""
+    async def test_fragments_are_one_message(self) -> None:
+        """Whatever it is fragmented into on the way, it is the same message (RFC 6455 §5.4)."""
         frames = b"\x01\x83\x00\x00\x00\x00one\x80\x83\x00\x00\x00\x00two"
         async with relayed(echo) as (_, gateway, _), connect(gateway.url) as client:
             await client.send(request("/ws", *HANDSHAKE), frames)
@@ -375,3 +437,141 @@ class TestFrames:
 
             answers = await asyncio.gather(*(talk(number) for number in range(20)))
         assert answers == [str(number) for number in range(20)]
+
+
+def mask_of_zeros(opcode: int, payload: bytes, *, final: bool = True) -> bytes:
+    """Return a frame from a client."""
+    return frame(opcode, payload, final=final, key=bytes(4))
+
+
+class TestBigMessages:
+    """However big, a message is never held: it goes on as fast as the other end takes it."""
+
+    async def test_a_frame_of_a_gigabyte_arrives_as_it_comes(self) -> None:
+        """Its beginning is at the other end while the rest has not been sent."""
+
+        async def script(connection: Connection) -> None:
+            await connection.accept_websocket()
+            await connection.rest()
+
+        async with (
+            scripted(script) as backend,
+            running(backend.url) as gateway,
+            connect(gateway.url) as client,
+        ):
+            await client.send(request("/ws", *HANDSHAKE))
+            assert (await client.head()).status == 101
+            begun = bytes((0x82, 0x80 | 127)) + (1 << 30).to_bytes(8, "big") + bytes(4)
+            await client.send(begun, b"x" * 5000)
+            (connection,) = backend.connections
+            await until(lambda: len(connection.received) > 5000)
+            client.abort()
+            async with asyncio.timeout(10):
+                await connection.gone.wait()
+        events = FrameReader(masked=True).feed(connection.received)
+        assert all(isinstance(event, Piece) and not event.final for event in events[:-1])
+        payload = b"".join(event.payload for event in events if isinstance(event, Piece))
+        assert payload == b"x" * 5000
+        assert events[-1] == Close(1001)
+
+    @pytest.mark.parametrize("how", ["fragments", "one frame"])
+    @pytest.mark.parametrize("end", ["client", "upstream"])
+    async def test_who_sends_without_end_waits_for_who_does_not_read(
+        self, how: str, end: str
+    ) -> None:
+        """Both ways: the sender is held up, and the gateway holds kilobytes."""
+        key = bytes(4) if end == "client" else b""
+        size = 1 << 40 if how == "one frame" else 60_000
+        masked = 0x80 if key else 0
+        begun = bytes((0x02, masked | 127)) + size.to_bytes(8, "big") + key
+        each = b"x" * 60_000
+        if how == "fragments":
+            begun, each = (
+                frame(BINARY, b"", final=False, key=key),
+                frame(0, each, final=False, key=key),
+            )
+        stopped = asyncio.Event()
+        sent = 0
+
+        async def pour(writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            writer.write(begun)
+            while not stopped.is_set():
+                writer.write(each)
+                sent += len(each)
+                await writer.drain()
+
+        async def script(connection: Connection) -> None:
+            await connection.accept_websocket()
+            if end == "upstream":
+                await pour(connection.writer)
+            else:
+                connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await stopped.wait()
+
+        async with scripted(script) as backend, running(backend.url) as gateway:
+            async with connect(gateway.url, receive_buffer=4096) as client:
+                await client.send(request("/ws", *HANDSHAKE))
+                await client.head()
+                client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                pouring = asyncio.create_task(pour(client.writer)) if end == "client" else None
+                sides = next(iter(gateway._traffic.websocket._open.values()))._sides  # type: ignore[union-attr]
+                source = sides[End.CLIENT if end == "client" else End.UPSTREAM]
+                sink = sides[End.UPSTREAM if end == "client" else End.CLIENT]
+                await until(lambda: source.content.total_bytes > 60_000)
+                await until(lambda: not source.transport.is_reading())
+                held = sink.transport.get_write_buffer_size() + source.content._size
+                assert held <= 2**20
+                stopped.set()
+                if pouring is not None:
+                    pouring.cancel()
+            await until(lambda: count(gateway, "gateway_requests_in_progress") == 0)
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            mask_of_zeros(TEXT, b"x" * 1025),
+            mask_of_zeros(TEXT, b"x" * 1000, final=False) + mask_of_zeros(0, b"x" * 25),
+            bytes((0x82, 0xFF)) + (1 << 30).to_bytes(8, "big"),
+        ],
+        ids=["one frame", "fragments", "announced"],
+    )
+    async def test_a_bound_on_messages(self, said: bytes) -> None:
+        """``limits.websocket_message``: both ends hear 1009, as soon as it is announced."""
+
+        async def script(connection: Connection) -> None:
+            await connection.accept_websocket()
+            await connection.rest()
+
+        limits = {"websocket_message": "1KiB"}
+        async with scripted(script) as backend, running(backend.url, limits=limits) as gateway:
+            async with connect(gateway.url) as client:
+                await client.send(request("/ws", *HANDSHAKE), mask_of_zeros(TEXT, b"y" * 1024))
+                await client.head()
+                await client.send(said)
+                assert await client.rest() == frame(CLOSE, Close(1009).payload)
+            (connection,) = backend.connections
+            async with asyncio.timeout(10):
+                await connection.gone.wait()
+        events = FrameReader(masked=True).feed(connection.received)
+        assert events[0] == Piece(TEXT, b"y" * 1024)
+        assert events[-1] == Close(1009)
+
+    async def test_a_bound_on_the_upstreams_messages(self) -> None:
+        """It holds both ways."""
+
+        async def script(connection: Connection) -> None:
+            await connection.accept_websocket()
+            await connection.send(frame(BINARY, b"x" * 2000))
+            await connection.rest()
+
+        limits = {"websocket_message": "1KiB"}
+        async with scripted(script) as backend, running(backend.url, limits=limits) as gateway:
+            async with connect(gateway.url) as client:
+                await client.send(request("/ws", *HANDSHAKE))
+                await client.head()
+                assert await client.read(4) == frame(CLOSE, Close(1009).payload)
+            async with asyncio.timeout(10):
+                await backend.connections[0].gone.wait()
+        (told,) = FrameReader(masked=True).feed(backend.connections[0].received)
+        assert told == Close(1009)
