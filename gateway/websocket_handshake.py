@@ -78,7 +78,9 @@ def check_accepted(answer: Sequence[tuple[bytes, bytes]], nonce: bytes) -> None:
         or said.get(b"sec-websocket-accept") != [accept_value(b64encode(nonce))]
         or said.get(b"sec-websocket-extensions", [b""]) != [b""]
     ):
-        raise UpstreamInvalid("The upstream accepted a WebSocket as nobody asked.")
+        raise UpstreamInvalid(
+            "The upstream accepted a WebSocket as nobody asked.", cause="websocket_handshake"
+        )
 
 
 def client_handshake(
