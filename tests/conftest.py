@@ -1,7 +1,7 @@
 """Fixtures that every part's tests may use, and what a run can be told.
 
-``--event-loop`` and ``--fast-lane`` hold for the tests' own loops and settings, and by the
-environment for the gateways that tests start as processes.
+``--redis-server`` is what tests start as Redis. ``--event-loop`` and ``--fast-lane`` hold for the
+tests' own loops and settings, and by the environment for gateways that are processes.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from clocks import FakeClock
 from proxy.gateways import LogText
-from redis_server import RedisServer
+from redis_server import RedisServer, choose_program
 
 from gateway.logs import configure_logging
 from gateway.settings import Logging, Proxy, Settings
@@ -41,17 +41,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="on",
         help="the default of proxy.fast_lane for this run",
     )
+    parser.addoption(
+        "--redis-server",
+        default="newest",
+        metavar="newest|oldest|valkey|PATH",
+        help="the server that tests start: of those that are installed, or a program of your own",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     loop, lane = config.getoption("--event-loop"), config.getoption("--fast-lane")
-    return f"gateway: aiohttp {aiohttp.__version__}, event loop {loop}, fast lane {lane}"
+    server = choose_program(config.getoption("--redis-server"))
+    return (
+        f"gateway: aiohttp {aiohttp.__version__}, event loop {loop}, fast lane {lane}, {server}"
+        f" ({server.path})"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "plain_asyncio(reason): the test needs asyncio's own event loop"
     )
+    config.addinivalue_line("markers", "once(reason): make test-matrix leaves the test out")
+    try:
+        RedisServer.program = choose_program(config.getoption("--redis-server")).path
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
     os.environ["GATEWAY_LISTEN__EVENT_LOOP"] = config.getoption("--event-loop")
     if config.getoption("--fast-lane") == "off":
         os.environ["GATEWAY_PROXY__FAST_LANE"] = "false"

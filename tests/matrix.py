@@ -1,0 +1,146 @@
+"""The tests on each supported Python that this machine has, with the other end of what may vary.
+
+``make test`` runs them on one Python, with the newest of everything. Each other Python that is
+found takes one of the variants here; where there are fewer Pythons than variants, the last Python
+takes what is left, as far as that is worth it. What was run is said at the end.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis_server import choose_program
+
+ROOT = Path(__file__).parent.parent
+SUPPORTED = ((3, 11), (3, 12), (3, 13))
+ON_THE_LANES = (  # what requests meet on their way
+    *("tests/proxy", "tests/e2e", "tests/faults", "tests/lanes", "tests/test_supervisor.py"),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_oauth*.py"))),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A way to run the tests. ``alone`` is one that a Python must have been left for."""
+
+    name: str
+    options: tuple[str, ...]
+    lowest: bool = False
+    alone: bool = False
+
+
+VARIANTS = (
+    Variant(
+        "lowest aiohttp, asyncio's event loop, the oldest Redis",
+        ("--event-loop", "asyncio", "--redis-server", str(choose_program("oldest").path)),
+        lowest=True,
+    ),
+    Variant("Valkey", ("--redis-server", "valkey"), alone=True),
+)
+WITHOUT_LANE = Variant("no fast lane", ("--fast-lane", "off", *ON_THE_LANES))
+
+
+def pythons() -> Iterator[tuple[str, Path]]:
+    """Yield the other supported Pythons of this machine: from the path, else from pyenv."""
+    for version in SUPPORTED:
+        if version == sys.version_info[:2]:
+            continue
+        name = ".".join(map(str, version))
+        places = [shutil.which(f"python{name}")]
+        if (pyenv := shutil.which("pyenv")) is not None:
+            root = subprocess.run(
+                [pyenv, "root"], check=True, capture_output=True, text=True
+            ).stdout.strip()
+            places += sorted(
+                str(path) for path in Path(root, "versions").glob(f"{name}.*/bin/python")
+            )
+        for place in filter(None, places):
+            if _is(place, name):
+                yield name, Path(place)
+                break
+
+
+def _is(place: str, name: str) -> bool:
+    """Whether a program is this Python: a shim of pyenv may stand for one that isn't chosen."""
+    asked = subprocess.run(
+        [place, "-c", "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return asked.stdout.strip() == name
+
+
+def environment(name: str, python: Path) -> Path:
+    """Return the Python of an environment in build/ with all that the tests need; make it once."""
+    folder = ROOT / "build" / f"python{name}"
+    made = folder / ".made"
+    lock = ROOT / "requirements" / "dev.txt"
+    if not made.exists() or made.stat().st_mtime < lock.stat().st_mtime:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run([python, "-m", "venv", folder], check=True)
+        _install(folder / "bin" / "python", "--require-hashes", "-r", str(lock))
+        _install(
+            folder / "bin" / "python", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)
+        )
+        made.touch()
+    return folder / "bin" / "python"
+
+
+def lowest_aiohttp(name: str, python: Path) -> Path:
+    """Return a folder with the lowest aiohttp, to be put before what is installed."""
+    folder = ROOT / "build" / f"lowest{name}"
+    lock = ROOT / "requirements" / "lowest.txt"
+    made = folder / ".made"
+    if not made.exists() or made.stat().st_mtime < lock.stat().st_mtime:
+        shutil.rmtree(folder, ignore_errors=True)
+        _install(python, "--no-deps", "--require-hashes", "--target", str(folder), "-r", str(lock))
+        made.touch()
+    return folder
+
+
+def _install(python: Path, *arguments: str) -> None:
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    subprocess.run([*pip, "install", "--no-compile", *arguments], check=True)
+
+
+def cells() -> Iterator[tuple[str, Path, Variant]]:
+    """Yield which Python runs which variant."""
+    own = (".".join(map(str, sys.version_info[:2])), Path(sys.executable))
+    others = [(name, environment(name, python)) for name, python in pythons()]
+    for place, variant in enumerate(VARIANTS):
+        if place < len(others):
+            yield *others[place], variant
+        elif not variant.alone:
+            yield *own, variant
+    yield *own, WITHOUT_LANE
+
+
+def run(name: str, python: Path, variant: Variant, arguments: Sequence[str]) -> int:
+    environ = dict(os.environ)
+    if variant.lowest:
+        environ["PYTHONPATH"] = str(lowest_aiohttp(name, python))
+    command = [str(python), "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "8"]
+    command += ["-m", "not once", *variant.options, *arguments]
+    return subprocess.run(command, check=False, cwd=ROOT, env=environ).returncode
+
+
+def main() -> None:
+    ran = []
+    for name, python, variant in cells():
+        sys.stdout.write(f"== Python {name}: {variant.name}\n")
+        sys.stdout.flush()
+        code = run(name, python, variant, sys.argv[1:])
+        ran.append(f"Python {name}, {variant.name}: {'passed' if code == 0 else 'FAILED'}")
+        if code != 0:
+            break
+    sys.stdout.write("\n".join(ran) + "\n")
+    sys.exit(any(line.endswith("FAILED") for line in ran))
+
+
+if __name__ == "__main__":
+    main()
