@@ -23,6 +23,7 @@ from gateway.metrics import Metrics
 from gateway.notices import Notices
 from gateway.proxy.server import GatewayServer, require_c_parser
 from gateway.recording import Recorder
+from gateway.resolver import Resolver
 from gateway.revocations import RevokedTokens
 from gateway.settings import Settings
 from gateway.settings.reloads import applicable
@@ -55,10 +56,12 @@ class Gateway:
         clock: Clock | None = None,
         store: TokenStore | None = None,
         inherited: Inherited | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
         self.settings = settings
         self.metrics = Metrics()
         self._clock = clock or SystemClock()
+        self._resolver = resolver or Resolver(monotonic=self._clock.monotonic)
         self._owns_store = store is None
         self.store = store or open_store(settings.store)
         self.revoked = RevokedTokens(
@@ -299,6 +302,7 @@ class Gateway:
             recorder=self._recorder,
             metrics=self.metrics,
             clock=self._clock,
+            resolver=self._resolver,
         )
 
     def _build_server(self) -> GatewayServer:

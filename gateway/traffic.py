@@ -15,6 +15,7 @@ from gateway.proxy.pipeline import Pipeline
 from gateway.proxy.private_names import missing_names
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.recording import Recorder
+from gateway.resolver import Resolver
 from gateway.routes import Routes
 from gateway.settings import Settings
 from gateway.upstream import open_session
@@ -40,6 +41,7 @@ class Traffic:
         recorder: Recorder,
         metrics: Metrics,
         clock: Clock,
+        resolver: Resolver,
     ) -> None:
         limits, proxy = settings.limits, settings.proxy
         policy = HeaderPolicy.from_settings(proxy)
@@ -49,6 +51,7 @@ class Traffic:
             idle_timeout_seconds=limits.upstream_idle_timeout.total_seconds(),
             connections=limits.upstream_connections,
             ca_file=proxy.ca_file,
+            resolver=resolver,
             trace=reuse_trace(),
         )
         key_manager = open_session(
@@ -57,6 +60,7 @@ class Traffic:
             idle_timeout_seconds=settings.key_manager.idle_timeout.total_seconds(),
             connections=limits.upstream_connections,
             ca_file=settings.key_manager.ca_file,
+            resolver=resolver,
         )
         self._sessions: tuple[ClientSession, ...] = (session, key_manager)
         self._oauth = OAuthEndpoints(
@@ -103,6 +107,7 @@ class Traffic:
                 metrics=metrics,
                 clock=clock,
                 idle=self._tell_if_idle,
+                resolver=resolver,
                 log_access=self.pipeline.log_fast if settings.logging.access_log else None,
             )
         self._in_flight = 0

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
+import socket
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -21,6 +22,7 @@ from aiohttp import (
     StreamReader,
     TCPConnector,
 )
+from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
@@ -33,6 +35,7 @@ from gateway.answer_reader import AnswerReader, End
 from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
 from gateway.fields import one_spelling, to_bytes
+from gateway.resolver import Resolver, open_socket
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 §9.2.2); those of them that a gateway forwards."""
@@ -296,6 +299,68 @@ def request_target(url: str) -> str:
     return target if target.startswith("/") else f"/{target}"
 
 
+class _Addresses(AbstractResolver):
+    """What aiohttp's client asks for the addresses of a name: the resolver of all."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 -- any will do
+    ) -> list[ResolveResult]:
+        """Return where a host is; raises ``OSError``."""
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in await self._resolver.addresses(host, port)
+        ]
+
+    async def close(self) -> None:
+        """Do nothing: it is shared."""
+
+
+class _Connector(TCPConnector):
+    """aiohttp's, but it connects as the fast lane does: to addresses, which nobody looks up."""
+
+    async def _wrap_create_connection(
+        self,
+        *args: Any,
+        addr_infos: Sequence[Any],
+        req: ClientRequest,
+        timeout: ClientTimeout,  # noqa: ASYNC109 -- aiohttp's
+        client_error: type[Any] = aiohttp.ClientConnectorError,
+        **kwargs: Any,
+    ) -> tuple[asyncio.Transport, ResponseHandler]:
+        try:
+            async with asyncio.timeout(timeout.sock_connect):
+                opened = await open_socket(addr_infos)
+                try:
+                    made = await self._loop.create_connection(*args, **kwargs, sock=opened)
+                except BaseException:
+                    opened.close()
+                    raise
+        except ssl.CertificateError as error:
+            raise aiohttp.ClientConnectorCertificateError(req.connection_key, error) from error
+        except ssl.SSLError as error:
+            raise aiohttp.ClientConnectorSSLError(req.connection_key, error) from error
+        except TimeoutError as error:
+            if error.errno is None:  # ours, and not the operating system's
+                raise
+            raise client_error(req.connection_key, error) from error
+        except OSError as error:
+            raise client_error(req.connection_key, error) from error
+        return cast("tuple[asyncio.Transport, ResponseHandler]", made)
+
+
 def open_session(
     *,
     connect_timeout_seconds: float,
@@ -303,6 +368,7 @@ def open_session(
     idle_timeout_seconds: float,
     connections: int,
     ca_file: Path | None = None,
+    resolver: Resolver | None = None,
     trace: aiohttp.TraceConfig | None = None,
 ) -> ClientSession:
     """Return a session that adds nothing to a message, follows nothing and remembers nothing.
@@ -312,11 +378,12 @@ def open_session(
     ``idle_timeout_seconds`` of 0 each request has a connection of its own.
     """
     context = ssl.create_default_context(cafile=ca_file) if ca_file else True
-    connector = TCPConnector(
+    connector = _Connector(
         limit=connections,
         keepalive_timeout=idle_timeout_seconds or None,
         force_close=not idle_timeout_seconds,
-        ttl_dns_cache=30,
+        use_dns_cache=False,  # the resolver has its own, which both lanes share
+        resolver=_Addresses(resolver or Resolver()),
         ssl=context,
     )
     protocol = partial(_UpstreamConnection, loop=asyncio.get_running_loop())

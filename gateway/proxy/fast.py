@@ -25,6 +25,7 @@ from gateway.proxy.pools import UpstreamPools
 from gateway.proxy.remembered import LINES_BYTES, PUBLIC_LINES_BYTES, Remembered
 from gateway.proxy.server import GatewayConnection
 from gateway.proxy.whole_request import FastRoute, Section, Sections, WholeRequest
+from gateway.resolver import Resolver
 from gateway.routes import Routes, parse_target
 from gateway.settings import Settings
 from gateway.tokens import token_key
@@ -64,6 +65,7 @@ class FastLane:
         clock: Clock,
         idle: Callable[[], None],
         log_access: Callable[[FastExchange, str, float], None] | None,
+        resolver: Resolver | None = None,
     ) -> None:
         limits, proxy = settings.limits, settings.proxy
         loop = asyncio.get_running_loop()
@@ -108,6 +110,7 @@ class FastLane:
             idle_timeout_seconds=upstream_idle,
             tick_seconds=tick,
             ca_file=proxy.ca_file,
+            resolver=resolver,
         )
         self._active: set[FastExchange] = set()
         self._loop = loop

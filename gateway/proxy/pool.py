@@ -1,24 +1,20 @@
 """The connections to one upstream: opened, kept and given out."""
 
 import asyncio
-import socket
 from collections import deque
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
-from aiohappyeyeballs import AddrInfoType, start_connection
 
 from gateway.errors import GatewayError, UpstreamTimeout, UpstreamUnreachable
 from gateway.proxy.upstream import UpstreamConnection, UpstreamExchange
+from gateway.resolver import is_numeric, open_socket
 
 if TYPE_CHECKING:
     from gateway.proxy.pools import UpstreamPools
 
 log = structlog.stdlib.get_logger(__name__)
-
-_NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305 §5
 
 
 class UpstreamPool:
@@ -31,7 +27,7 @@ class UpstreamPool:
         self._host = parts.hostname
         self._tls = pools.tls if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
-        self._numeric = _is_address(self._host)
+        self._numeric = is_numeric(self._host)
         self.idle: list[UpstreamConnection] = []
         self.waiting: deque[UpstreamExchange] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -163,18 +159,8 @@ class UpstreamPool:
 
     async def _open(self) -> UpstreamConnection:
         loop = asyncio.get_running_loop()
-        if self._numeric:
-            addresses = socket.getaddrinfo(
-                self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-            )
-        else:
-            addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        opened = await start_connection(
-            list[AddrInfoType](addresses),
-            happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS,
-            interleave=1,
-            loop=loop,
-        )
+        addresses = await self._pools.resolver.addresses(self._host, self._port)
+        opened = await open_socket(addresses)
         try:
             _, connection = await loop.create_connection(
                 lambda: UpstreamConnection(self, self._pools.known),
@@ -186,11 +172,3 @@ class UpstreamPool:
             opened.close()
             raise
         return connection
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

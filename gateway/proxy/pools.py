@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gateway.proxy.answers import AnswerHeads
 from gateway.proxy.pool import UpstreamPool
+from gateway.resolver import Resolver
 
 _RENEWAL_SECONDS = 30.0
 """After so long a connection to a host that has a name is replaced: the name may mean another."""
@@ -25,7 +26,9 @@ class UpstreamPools:
         idle_timeout_seconds: float,
         tick_seconds: float,
         ca_file: Path | None = None,
+        resolver: Resolver | None = None,
     ) -> None:
+        self.resolver = resolver or Resolver()
         self.connect_timeout_seconds = connect_timeout_seconds
         self.renewal_ticks = int(_RENEWAL_SECONDS / tick_seconds)
         self.ticks = 0

@@ -15,6 +15,7 @@ from gateway.app import Gateway
 from gateway.clock import Clock
 from gateway.proxy.fast import FastLane
 from gateway.proxy.server import GatewayConnection
+from gateway.resolver import Resolver
 from gateway.settings import Settings
 from gateway.store import TokenStore
 from gateway.tokens import token_key
@@ -43,11 +44,16 @@ def settings_for(upstream: str, **sections: Any) -> Settings:
 
 @asynccontextmanager
 async def running(
-    upstream: str, *, clock: Clock | None = None, store: TokenStore | None = None, **sections: Any
+    upstream: str,
+    *,
+    clock: Clock | None = None,
+    store: TokenStore | None = None,
+    resolver: Resolver | None = None,
+    **sections: Any,
 ) -> AsyncIterator[Gateway]:
     """Run a gateway before an upstream, with the token "good" in its store, unless one is given."""
     settings = settings_for(upstream, **sections)
-    async with Gateway(settings, clock=clock, store=store) as gateway:
+    async with Gateway(settings, clock=clock, store=store, resolver=resolver) as gateway:
         if store is None:
             await seed(gateway)
         yield gateway
