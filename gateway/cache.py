@@ -123,15 +123,21 @@ class FactsCache:
         return None if entry is None else entry.facts
 
     def entry(
-        self, key: TokenKey, max_age_seconds: float = float("inf"), *, more_seconds: float = 0.0
+        self,
+        key: TokenKey,
+        max_age_seconds: float = float("inf"),
+        *,
+        more_seconds: float = 0.0,
+        keep: bool = True,
     ) -> Entry | None:
         """Return facts with their age, if they are young enough, else ``None``.
 
-        ``more_seconds`` is how much older than any bound they may be.
+        ``more_seconds`` is how much older than any bound they may be. Who doesn't ask for a request
+        should say not to ``keep`` the entry as an object: those of busy tokens are kept.
         """
         entry = self._at_hand.get(key)
         if entry is None:
-            entry = self._unpacked(key)
+            entry = self._unpacked(key, keep=keep)
             if entry is None:
                 return None
         now = self._monotonic()
@@ -147,12 +153,14 @@ class FactsCache:
             return entry
         return None
 
-    def _unpacked(self, key: TokenKey) -> Entry | None:
+    def _unpacked(self, key: TokenKey, *, keep: bool = True) -> Entry | None:
         if not self._size:
             return None  # as of bad tokens most of the time
         record = self._by_byte[key[0]][key]
         if record is None:
             return None
+        if not keep:
+            return unpack(record)
         if len(self._at_hand) >= ENTRIES_AT_HAND:
             self._at_hand.clear()  # the busy ones are back at once
         entry = self._at_hand[key] = unpack(record)

@@ -14,6 +14,7 @@ import structlog
 
 from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
+from gateway.lookups import MOST_READ_AT_ONCE
 from gateway.store import TokenStore
 from gateway.tokens import MalformedFacts, TokenKey, parse_facts
 from gateway.tracking import Tracking, heed_cancellation
@@ -25,6 +26,10 @@ POLL_SECONDS = 0.1
 POLL_KEYS = 1024
 """A store in memory can't be listened to. It is asked instead, for so many tokens each time."""
 RETRY_SECONDS = 1.0
+KEYS_AT_ONCE = 256
+"""Tokens taken up in one turn of the loop: a millisecond's work."""
+_WEIGHT = 1024
+"""What it costs to compare a token, in bytes of its document."""
 
 
 class RevocationFeed:
@@ -163,8 +168,7 @@ class RevocationFeed:
                 if part is None:
                     self._work.clear()
                 else:
-                    self.invalidated(part)
-                    await asyncio.sleep(0)
+                    await self._take_up(part)
                 continue
             batch = list(islice(self._pending, self._max_batch))
             for key in batch:
@@ -178,6 +182,11 @@ class RevocationFeed:
             except Exception:
                 log.exception("revocation feed: check failed")
 
+    async def _take_up(self, keys: Sequence[TokenKey]) -> None:
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            self.invalidated(keys[start : start + KEYS_AT_ONCE])
+            await asyncio.sleep(0)
+
     async def _compare(self, keys: Sequence[TokenKey], *, removed: bool | None = None) -> None:
         """Mark, evict or count those of ``keys`` that the store has no longer."""
         if removed is None:
@@ -185,7 +194,12 @@ class RevocationFeed:
         known = [(self._validator.entry(key), key in self._validator.revoked) for key in keys]
         asked = self._clock.monotonic()
         documents = await self._store.get_many(keys)
+        done = 0
         for key, (entry, marked), document in zip(keys, known, documents, strict=True):
+            done += _WEIGHT + len(document or b"")
+            if done > MOST_READ_AT_ONCE:
+                done = 0
+                await asyncio.sleep(0)
             if self._good(document):
                 if marked:
                     self._validator.unrevoke(key)

@@ -11,7 +11,8 @@ from hashlib import sha256
 from typing import Any, NamedTuple, NewType, NoReturn
 
 TokenKey = NewType("TokenKey", bytes)
-"""The SHA-256 digest of a token, 32 bytes."""
+"""The SHA-256 digest of a token."""
+KEY_BYTES = 32
 
 MOST_DOCUMENT_BYTES = 64 * 1024
 """A longer value in the store is malformed: to read it would hold up every request."""

@@ -151,7 +151,7 @@ class Validator:
 
     def entry(self, key: TokenKey) -> Entry | None:
         """Return the cached facts of a token, if they may still serve."""
-        return self._cache.entry(key)
+        return self._cache.entry(key, keep=False)
 
     def held(self) -> list[TokenKey]:
         """Return the tokens that facts are cached of, lapsed ones among them."""
@@ -172,7 +172,7 @@ class Validator:
         """
         under_way = self._lookups.outdate(key)
         self._negative_cache.remove(key)
-        entry = self._cache.entry(key)
+        entry = self._cache.entry(key, keep=False)
         if self.evicts:
             self._lookups.detach(key)
             self._cache.remove(key, "invalidated")
@@ -194,7 +194,7 @@ class Validator:
         if self.evicts or of is None:
             self._lookups.detach(key)
         # Else one under way may be finding out the same, which ends the facts for all.
-        entry = self._cache.entry(key)
+        entry = self._cache.entry(key, keep=False)
         if entry is None or (of is not None and of != entry):
             return
         if self.evicts:

@@ -33,15 +33,25 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def put_as_of_now(cache: FactsCache, key: TokenKey, facts: Facts, *, validated: float) -> None:
+def put_as_of_now(
+    cache: FactsCache, key: TokenKey, facts: Facts, *, validated: float, life_seconds: float = LOOSE
+) -> None:
     # Of good tokens alone: that bad ones stay bad for longer is found sooner.
-    _put(cache, key, facts, validated=cache._clock.monotonic() if facts.active else validated)
+    if facts.active:
+        life_seconds += validated - cache._clock.monotonic()
+        validated = cache._clock.monotonic()
+    _put(cache, key, facts, validated=validated, life_seconds=life_seconds)
 
 
 def entry_beyond_exp(
-    cache: FactsCache, key: TokenKey, max_age_seconds: float = LOOSE, *, more_seconds: float = 0.0
+    cache: FactsCache,
+    key: TokenKey,
+    max_age_seconds: float = LOOSE,
+    *,
+    more_seconds: float = 0.0,
+    keep: bool = True,
 ) -> Entry | None:
-    entry = cache._unpacked(key)
+    entry = cache._unpacked(key, keep=keep)
     if entry is None or entry.number <= cache._flushed:
         return None
     bound = min(max_age_seconds, cache.max_age_seconds, cache.cap_seconds) + more_seconds

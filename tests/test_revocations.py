@@ -1,5 +1,9 @@
 """The book of revoked tokens: who is in it, until when, and what was let through meanwhile."""
 
+import gc
+from itertools import islice
+from typing import Any
+
 import pytest
 from clocks import FakeClock
 from scripted import CountingMetrics, keys
@@ -124,8 +128,56 @@ def test_very_many_go_in_parts(book: Book, gone: str) -> None:
 
 
 def test_tokens_that_come_and_go_leave_nothing(book: Book) -> None:
-    """The order in which tokens lapse is bounded by how many there are."""
+    """The order in which tokens lapse has those alone that are there."""
     for _ in range(10_000):
         book.mark(A)
         book.tokens.left(A)
-    assert len(book.tokens._lapsing) < 200
+    assert list(book.tokens._order.keys) == []
+
+
+def test_the_collector_has_nothing_to_walk_through(book: Book) -> None:
+    """Marks are bytes, as what the cache keeps is: FLUSHALL may make hundreds of thousands."""
+    for key in keys(3_000):
+        book.mark(key)
+        book.tokens.accepted(key, "/")
+    gc.collect()
+    reached: list[Any] = [book.tokens._shards, book.tokens._order.keys._parts]
+    while reached:
+        one = reached.pop()
+        parts = [*one, *one.values()] if isinstance(one, dict) else one
+        reached += [part for part in parts if gc.is_tracked(part)]
+        assert len(parts) <= 300
+
+
+def test_another_max_age_for_very_many(book: Book) -> None:
+    """They are put in their new order in parts, and are in the book all the while."""
+    many = keys(3 * MOST_AT_ONCE)
+    for number, key in enumerate(many):
+        book.mark(key, age=number % 700)
+    book.tokens.set_max_age(800)
+    assert (len(book.tokens), len(list(book.tokens))) == (len(many), len(many))
+    for key in many[::2]:
+        book.tokens.left(key)
+    book.tokens.set_max_age(600)
+    book.tokens.set_max_age(350)
+    while book.tokens.lapse():
+        pass
+    kept = [number for number in range(1, len(many), 2) if number % 700 < 350]
+    assert {token.key for token in book.tokens} == {many[number] for number in kept}
+    assert len(book.tokens) == len(kept)
+    assert len(book.metrics.exposures) == len(many) - len(kept)
+
+
+def test_a_page_of_very_many(book: Book) -> None:
+    """Whoever asks for those after one begins there, in the order in which they lapse."""
+    many = keys(1_500)
+    for number, key in enumerate(many):
+        book.mark(key, age=number)
+    expected = [(key, book.clock.monotonic() + 900 - age) for age, key in enumerate(many[:900])]
+    expected.reverse()
+    found: list[tuple[TokenKey, float]] = []
+    lapses, key = 0.0, TokenKey(b"")
+    while page := list(islice(book.tokens.after(lapses, key), 100)):
+        found += [(token.key, book.tokens.lapses(token)) for token in page]
+        lapses, key = found[-1][1], found[-1][0]
+    assert found == expected

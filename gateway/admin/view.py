@@ -29,7 +29,7 @@ class MarkedToken:
     @property
     def client_id(self) -> str | None:
         """Whose it is."""
-        return self.token.facts.client_id
+        return self.token.client_id
 
     @property
     def revoked_at(self) -> float:
