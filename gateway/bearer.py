@@ -12,6 +12,9 @@ from gateway.tokens import Facts
 
 # b64token, RFC 6750 §2.1; the scheme is case-insensitive, RFC 9110 §11.1.
 _BEARER = re.compile(rb"bearer +([A-Za-z0-9\-._~+/]+=*)", re.IGNORECASE)
+# One word that is no b64token: a token, if a malformed one. Two words, or two with a comma
+# between, are a malformed request.
+_ONE_WORD = re.compile(rb"bearer +[\x21-\x2b\x2d-\x7e\x80-\xff]+", re.IGNORECASE)
 
 
 def scheme(authorization: bytes) -> bytes:
@@ -27,8 +30,11 @@ def credentials(authorizations: Sequence[bytes], query: str | None, *, realm: st
 
     Raises:
         NoCredentials: no bearer token was presented (another scheme isn't one).
-        InvalidRequest: a token that is malformed, presented in more than one way, or in the query,
-            where logs and histories would keep it (RFC 6750 §2.3, RFC 9700 §4.3.2).
+        InvalidRequest: none behind the scheme or more than one, one that is presented in more than
+            one way, or in the query, where logs and histories would keep it (RFC 6750 §2.3,
+            RFC 9700 §4.3.2).
+        InvalidToken: a token that is malformed (RFC 6750 §3.1): no token of ours, as good as
+            unknown.
     """
     if query and _names_access_token(query):
         raise _invalid_request(realm, "A token in the query is not accepted.")
@@ -39,8 +45,10 @@ def credentials(authorizations: Sequence[bytes], query: str | None, *, realm: st
     match = _BEARER.fullmatch(authorizations[0])
     if match is not None:
         return match[1]
+    if _ONE_WORD.fullmatch(authorizations[0]):
+        raise _invalid_token(realm, "The bearer token is malformed.")
     if scheme(authorizations[0]) == b"bearer":
-        raise _invalid_request(realm, "The bearer token is malformed.")
+        raise _invalid_request(realm, "The Authorization field is malformed.")
     raise _no_credentials(realm)
 
 
@@ -52,9 +60,7 @@ def authorize(facts: Facts, scopes: frozenset[str], *, realm: str) -> None:
         InsufficientScope: it lacks one of the scopes.
     """
     if not facts.active:
-        description = "The token is unknown, expired or revoked."
-        challenge = _challenge(realm, error="invalid_token", error_description=description)
-        raise InvalidToken(description, headers=[challenge])
+        raise _invalid_token(realm, "The token is unknown, expired or revoked.")
     if not scopes <= facts.scopes:
         description = "The token lacks a scope that this needs."
         challenge = _challenge(
@@ -83,6 +89,11 @@ def _no_credentials(realm: str) -> NoCredentials:
 def _invalid_request(realm: str, description: str) -> InvalidRequest:
     challenge = _challenge(realm, error="invalid_request", error_description=description)
     return InvalidRequest(description, headers=[challenge])
+
+
+def _invalid_token(realm: str, description: str) -> InvalidToken:
+    challenge = _challenge(realm, error="invalid_token", error_description=description)
+    return InvalidToken(description, headers=[challenge])
 
 
 def _challenge(realm: str, **parameters: str) -> tuple[str, str]:

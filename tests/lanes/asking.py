@@ -103,7 +103,7 @@ AUTHORIZATIONS: list[list[bytes]] = [
     *([b"Authorization: Bearer good", b"Authorization:"], [b"Authorization : Bearer good"]),
     *([b"X-Authorization: Bearer good"], [b"Authorization: Bearer good\r\n more"]),
     *([b"Proxy-Authorization: Bearer good"], [b"Authorization_: Bearer good"]),
-    *([b"Authorization: Bearer " + b"x" * 5000],),
+    *([b"Authorization: Bearer " + b"x" * 5000], [b"Authorization: Bearer 1|good"]),
 ]
 FIELDS = b"""
 Accept: */*

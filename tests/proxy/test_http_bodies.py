@@ -55,6 +55,18 @@ async def test_trailers(gateway: Gateway, backend: RecordingBackend, apart: bool
     assert (seen.body, seen.values("X-Token-Subject")) == (b"hello", [b"alice"])
 
 
+async def test_h7_a_token_in_a_form_is_none_and_passes_unjudged(
+    gateway: Gateway, backend: RecordingBackend
+) -> None:
+    """README says so: the body is the backend's, and whose request it is stands in the headers."""
+    form, body = "Content-Type: application/x-www-form-urlencoded", b"access_token=other"
+    alone = await fetch(gateway.url, request("/", form, method="POST", body=body, token=None))
+    assert (alone.status, backend.seen) == (401, [])
+    assert (await fetch(gateway.url, request("/", form, method="POST", body=body))).status == 200
+    (seen,) = backend.seen
+    assert (seen.body, seen.values("X-Token-Subject")) == (body, [b"alice"])
+
+
 async def test_an_empty_body(gateway: Gateway, backend: RecordingBackend) -> None:
     """A length of nothing stays one."""
     await fetch(gateway.url, request("/", "Content-Length: 0", method="POST"))
@@ -189,7 +201,13 @@ class TestExpectations:
 
     @pytest.mark.parametrize(
         ("token", "target", "status"),
-        [("bad", "/", 401), (None, "/", 401), ("{", "/", 400), ("narrow", "/", 403)],
+        [
+            ("bad", "/", 401),
+            (None, "/", 401),
+            ("{ {", "/", 400),
+            ("{", "/", 401),
+            ("narrow", "/", 403),
+        ],
     )
     async def test_refused_without_continue(
         self, gateway: Gateway, backend: RecordingBackend, token: str, target: str, status: int
