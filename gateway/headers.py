@@ -203,27 +203,38 @@ def _forwarding(head: RequestHead, trusted: bool, peer: str | None, scheme_name:
     return fields
 
 
+_UPGRADE_REQUIRED = 426
 _REPLACED = frozenset({b"content-length", b"x-request-id"})
 
 
-def client_response(headers: RawHeaders, *, request_id: bytes, date: bytes) -> Fields:
+def client_response(
+    headers: RawHeaders, *, request_id: bytes, date: bytes, status: int = 200
+) -> Fields:
     """Return the header section for the client, without what frames the message.
 
     ``date`` is added where the backend sent none (RFC 9110 §6.6.1).
     """
-    fields, dated = crossing_response(headers)
+    fields, dated = crossing_response(headers, status)
     if not dated:
         fields.append((b"Date", date))
     fields.append((b"X-Request-ID", request_id))
     return fields
 
 
-def crossing_response(headers: RawHeaders) -> tuple[Fields, bool]:
-    """Return the backend's fields that cross to the client, and whether ``Date`` is among them."""
+def crossing_response(headers: RawHeaders, status: int = 200) -> tuple[Fields, bool]:
+    """Return the backend's fields that cross to the client, and whether ``Date`` is among them.
+
+    A 426 says which protocol it asks for: without its ``Upgrade`` it would be none (RFC 9110
+    §15.5.22), and ``Connection`` names that on each connection anew (§7.8).
+    """
     lowered = [(name.lower(), name, value) for name, value in headers]
     nominated = connection_options([value for lower, _, value in lowered if lower == b"connection"])
     dropped = HOP_BY_HOP | _REPLACED
     if nominated:
         dropped |= nominated - _NOT_NOMINABLE
+    if status == _UPGRADE_REQUIRED:
+        dropped -= {b"upgrade"}
     fields = [(name, value) for lower, name, value in lowered if lower not in dropped]
+    if status == _UPGRADE_REQUIRED and any(lower == b"upgrade" for lower, _, _ in lowered):
+        fields.append((b"Connection", b"Upgrade"))
     return fields, any(lower == b"date" for lower, _, _ in lowered)

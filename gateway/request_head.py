@@ -5,7 +5,7 @@ Pure: no I/O, no asyncio, no aiohttp. Works on raw header pairs.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.errors import BadRequest, ExpectationFailed, HeadersTooLarge
 
@@ -47,6 +47,7 @@ _NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
+_MAX_FORWARDS = b"max-forwards"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -87,6 +88,7 @@ def inspect_request(
     *,
     http_1_1: bool,
     max_bytes: int = 16 * 1024,
+    max_fields: int = 128,
     underscores: str = "refuse",
 ) -> RequestHead:
     """Return what the header section of a request says.
@@ -94,10 +96,12 @@ def inspect_request(
     ``underscores`` says what becomes of names that have one: "refuse", "drop" or "allow".
 
     Raises:
-        HeadersTooLarge: it has more than ``max_bytes``.
+        HeadersTooLarge: it has more than ``max_bytes``, or more than ``max_fields``.
         BadRequest: it could be understood in more than one way (RFC 9112 §2.2, §3.2, §5.1, §6.1).
         ExpectationFailed: it expects something other than ``100-continue`` (RFC 9110 §10.1.1).
     """
+    if len(headers) > max_fields:
+        raise too_many_fields(max_fields)
     collected = _collect(headers, max_bytes, underscores)
     looked_at = collected.looked_at
     nominated = connection_options(looked_at.get(b"connection", ()))
@@ -119,6 +123,56 @@ def inspect_request(
     )
 
 
+def too_many_fields(most: int) -> HeadersTooLarge:
+    """Return the error that says which limit a header section is over."""
+    return HeadersTooLarge(f"The header section has more fields than limits.header_fields: {most}.")
+
+
+def too_many_bytes() -> HeadersTooLarge:
+    """Return the error that says which limit a header section is over."""
+    return HeadersTooLarge("The header section is too large: limits.headers bounds its bytes.")
+
+
+def addressed(head: RequestHead, authority: str | None) -> RequestHead:
+    """Return a header section with the host that its request is for.
+
+    The ``authority`` of a target in absolute form goes before ``Host`` (RFC 9112 §3.2.2).
+
+    Raises:
+        BadRequest: there is none: an http URI has one (RFC 9110 §4.2.1, §7.2).
+    """
+    if authority is not None:
+        return replace(head, host=authority.encode("ascii"))
+    if head.host == b"":
+        raise BadRequest("The Host field is empty.")
+    return head
+
+
+def hops_left(head: RequestHead) -> int | None:
+    """Return how often ``Max-Forwards`` lets a request be forwarded, ``None`` if it doesn't say.
+
+    It is for OPTIONS and TRACE alone (RFC 9110 §7.6.2).
+
+    Raises:
+        BadRequest: it isn't one number.
+    """
+    values = [value for lower, _, value in head.fields if lower == _MAX_FORWARDS]
+    if not values:
+        return None
+    if len(values) > 1 or not _DIGITS.fullmatch(values[0]):
+        raise BadRequest("The Max-Forwards field is malformed.")
+    return int(values[0])
+
+
+def with_hops(head: RequestHead, hops: int) -> RequestHead:
+    """Return a header section whose ``Max-Forwards`` is this."""
+    fields = [
+        (lower, name, b"%d" % hops if lower == _MAX_FORWARDS else value)
+        for lower, name, value in head.fields
+    ]
+    return replace(head, fields=tuple(fields))
+
+
 def connection_options(values: Sequence[bytes]) -> frozenset[bytes]:
     """Return the options in the values of ``Connection``, in lower case (RFC 9110 §7.6.1)."""
     return frozenset(
@@ -132,7 +186,7 @@ def _collect(headers: RawHeaders, max_bytes: int, underscores: str) -> _Collecte
     for name, value in headers:
         size += len(name) + len(value) + 4  # the colon, the space, CR and LF
         if size > max_bytes:
-            raise HeadersTooLarge("The header section is too large.")
+            raise too_many_bytes()
         if not _NAME.fullmatch(name) or _BAD_IN_VALUE.search(value):
             raise BadRequest("A header has bytes that are not allowed.")
         lower = name.lower()

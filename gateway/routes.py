@@ -5,7 +5,7 @@ so whatever a backend might read as another path than the one judged is refused.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -39,18 +39,27 @@ def without_parameters(path: str) -> str:
     return _PARAMETERS.sub("", path)
 
 
+# In absolute form: an authority without a user (RFC 9110 §4.2.4), then path and query.
+_ABSOLUTE = re.compile(
+    r"https?://((?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?)([/?].*|)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A request target in origin form: ``path`` and ``query`` as they came, to be forwarded.
+    """A request target: ``path`` and ``query`` as they came, to be forwarded.
 
     ``judged`` is the path with its percent-encodings undone, for routes to be matched with:
     to a backend ``/%6frders`` is ``/orders`` (RFC 3986 §6.2.2.2), so it is to a route.
-    ``query`` is ``None`` where there is no ``?``.
+    ``query`` is ``None`` where there is no ``?``. ``authority`` is that of a target in absolute
+    form, which goes before ``Host``. The path ``*`` asks about the gateway as a whole.
     """
 
     path: str
     query: str | None
     judged: str
+    authority: str | None = None
 
 
 def parse_target(method: str, raw_target: str) -> Target:
@@ -58,7 +67,8 @@ def parse_target(method: str, raw_target: str) -> Target:
 
     Raises:
         MethodNotAllowed: CONNECT and TRACE, which aren't served (RFC 9110 §9.3.6, §9.3.8).
-        BadRequest: not in origin form (RFC 9112 §3.2), or a path that could be read as another.
+        BadRequest: neither in origin form nor in absolute form (RFC 9112 §3.2), or a path that
+            could be read as another.
     """
     if method.upper() in _REFUSED_METHODS:
         refused = MethodNotAllowed("CONNECT and TRACE are not served.", headers=[("Allow", "")])
@@ -68,9 +78,10 @@ def parse_target(method: str, raw_target: str) -> Target:
         raise refused
     if not _METHOD.fullmatch(method):
         raise BadRequest("The method is malformed.")
-    if not raw_target.startswith("/"):
-        raise BadRequest("The request target is not in origin form.")
-    path, question_mark, query = raw_target.partition("?")
+    origin_form, authority = _origin_form(method, raw_target)
+    if origin_form == "*":
+        return Target("*", None, "*", authority)
+    path, question_mark, query = origin_form.partition("?")
     if _DODGE.search(path):
         raise BadRequest("The path has dot segments, empty segments or encoded delimiters.")
     if _DODGE_IN_QUERY.search(query):
@@ -80,7 +91,21 @@ def parse_target(method: str, raw_target: str) -> Target:
         judged = unquote(path, encoding="latin-1")
         if _ENCODED.search(judged):  # "%252e", or "%25%32%65": decoded twice it is a dot
             raise BadRequest("The path is percent-encoded more than once.")
-    return Target(path, query if question_mark else None, judged)
+    return Target(path, query if question_mark else None, judged, authority)
+
+
+def _origin_form(method: str, raw_target: str) -> tuple[str, str | None]:
+    """Return a target in origin form, or "*", and the authority of one in absolute form."""
+    if raw_target.startswith("/") or (raw_target == "*" and method == "OPTIONS"):
+        return raw_target, None
+    match = _ABSOLUTE.fullmatch(raw_target)
+    if match is None:
+        raise BadRequest("The request target is not in origin form.")
+    authority, rest = match[1], match[2]
+    if rest.startswith("/"):
+        return rest, authority
+    # Without a path it is "/"; asked for its options it is the server (RFC 9112 §3.2.4).
+    return ("*" if method == "OPTIONS" and not rest else f"/{rest}"), authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +130,11 @@ class Route:
             path = "/" + "/".join(path.split("/")[segments + 1 :])
         return self.upstream + path + ("" if target.query is None else f"?{target.query}")
 
+    @property
+    def allowed(self) -> str:
+        """The value of ``Allow`` for the methods that the route names, if it names any."""
+        return _allow(self.methods)
+
     def takes(self, method: str) -> bool:
         """Whether the route serves a method; one that serves GET serves HEAD (RFC 9110 §9.3.2)."""
         return (
@@ -112,6 +142,11 @@ class Route:
             or method in self.methods
             or (method == "HEAD" and "GET" in self.methods)
         )
+
+
+def _allow(methods: Iterable[str]) -> str:
+    named = set(methods)
+    return ", ".join(sorted(named | {"HEAD"} if "GET" in named else named))
 
 
 class Routes:
@@ -162,13 +197,8 @@ class Routes:
         for route in candidates:
             if route.takes(method):
                 return route
-        allowed = {method for route in candidates for method in route.methods}
-        if "GET" in allowed:
-            allowed.add("HEAD")
-        raise MethodNotAllowed(
-            "The route does not take this method.",
-            headers=[("Allow", ", ".join(sorted(allowed)))],
-        )
+        allowed = _allow({method for route in candidates for method in route.methods})
+        raise MethodNotAllowed("The route does not take this method.", headers=[("Allow", allowed)])
 
     def _governing(self, path: str) -> list[Route] | None:
         # No deeper than the deepest route: a path of thousands of segments costs no more.

@@ -52,6 +52,7 @@ class Traffic:
             connections=limits.upstream_connections,
             ca_file=proxy.ca_file,
             resolver=resolver,
+            most_fields=limits.header_fields,
             trace=reuse_trace(),
         )
         key_manager = open_session(
@@ -61,6 +62,7 @@ class Traffic:
             connections=limits.upstream_connections,
             ca_file=settings.key_manager.ca_file,
             resolver=resolver,
+            most_fields=limits.header_fields,
         )
         self._sessions: tuple[ClientSession, ...] = (session, key_manager)
         self._oauth = OAuthEndpoints(
@@ -91,6 +93,7 @@ class Traffic:
             clock=clock,
             realm=proxy.realm,
             max_header_bytes=limits.headers,
+            max_header_fields=limits.header_fields,
             underscores=proxy.headers_with_underscores,
             access_log_enabled=settings.logging.access_log,
             revalidate_seconds=limits.revalidate_streams.total_seconds(),

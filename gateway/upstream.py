@@ -30,7 +30,7 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gateway.answer_head import ReceivedHead
+from gateway.answer_head import MOST_FIELDS, ReceivedHead
 from gateway.answer_reader import AnswerReader, End
 from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
@@ -79,9 +79,15 @@ class _AnswerParser:
     """
 
     def __init__(
-        self, connection: "_UpstreamConnection", *, to_head: bool, limit: int, timer: Any
+        self,
+        connection: "_UpstreamConnection",
+        *,
+        to_head: bool,
+        most_fields: int,
+        limit: int,
+        timer: Any,
     ) -> None:
-        self.reader = AnswerReader(to_head=to_head)
+        self.reader = AnswerReader(to_head=to_head, most_fields=most_fields)
         self._connection = connection
         self._limit = limit
         self._timer = timer
@@ -180,6 +186,7 @@ class _UpstreamConnection(ResponseHandler):
         timer: Any = None,
         skip_payload: bool = False,
         read_bufsize: int = 2**16,
+        max_headers: int = MOST_FIELDS,
         **params: Any,
     ) -> None:
         """Begin to wait for an answer."""
@@ -189,7 +196,9 @@ class _UpstreamConnection(ResponseHandler):
         super().set_response_params(
             timer=timer, skip_payload=skip_payload, read_bufsize=read_bufsize, **params
         )
-        parser = _AnswerParser(self, to_head=skip_payload, limit=read_bufsize, timer=timer)
+        parser = _AnswerParser(
+            self, to_head=skip_payload, most_fields=max_headers, limit=read_bufsize, timer=timer
+        )
         self._parser = cast("Any", parser)
         if early:
             self.data_received(early)
@@ -369,6 +378,7 @@ def open_session(
     connections: int,
     ca_file: Path | None = None,
     resolver: Resolver | None = None,
+    most_fields: int = MOST_FIELDS,
     trace: aiohttp.TraceConfig | None = None,
 ) -> ClientSession:
     """Return a session that adds nothing to a message, follows nothing and remembers nothing.
@@ -403,6 +413,7 @@ def open_session(
         trust_env=False,
         skip_auto_headers=_AUTO_HEADERS,
         trace_configs=[trace] if trace else [],
+        max_headers=most_fields,
         max_line_size=64 * 1024,
         max_field_size=64 * 1024,
     )

@@ -104,6 +104,7 @@ class OAuthHouse:
             clock=self.clock,
             realm="gateway",
             max_header_bytes=limits.headers,
+            max_header_fields=limits.header_fields,
             underscores="refuse",
             access_log_enabled=True,
         )

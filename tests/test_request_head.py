@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersTooLarge
-from gateway.request_head import RequestHead, connection_options, inspect_request
+from gateway.request_head import (
+    RequestHead,
+    addressed,
+    connection_options,
+    hops_left,
+    inspect_request,
+    with_hops,
+)
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -389,3 +396,38 @@ def test_what_passes_can_be_read_one_way(headers: Pairs, http_1_1: bool, undersc
         assert name.isascii()
         assert not set(b"\r\n\0: ") & set(name)
         assert not set(b"\r\n\0") & set(value)
+
+
+def test_the_host_that_a_request_is_for() -> None:
+    """A target's authority goes before ``Host``, an empty one too; else there must be one."""
+    head = inspect_request([(b"Host", b"a"), (b"X-A", b"1")], http_1_1=True)
+    empty = inspect_request([(b"Host", b"")], http_1_1=True)
+    none = inspect_request([], http_1_1=False)
+    assert addressed(head, None) is head
+    assert addressed(head, "b:80").host == b"b:80"
+    assert addressed(head, "b:80").fields == head.fields
+    assert addressed(empty, "b").host == b"b"
+    assert addressed(none, None).host is None
+    assert addressed(none, "b").host == b"b"
+    with pytest.raises(BadRequest):
+        addressed(empty, None)
+
+
+def test_hops() -> None:
+    """``Max-Forwards`` is one number, and goes on as the one that is told (RFC 9110 §7.6.2)."""
+    head = inspect_request([(b"Host", b"a"), (b"max-Forwards", b"007")], http_1_1=True)
+    assert hops_left(head) == 7
+    assert with_hops(head, 6).fields == ((b"max-forwards", b"max-Forwards", b"6"),)
+    assert hops_left(inspect_request([(b"Host", b"a")], http_1_1=True)) is None
+    for value in (b"", b"-1", b"+1", b"1.0", b"1 1", b"x", b"\xb2", b"1" * 19):
+        odd = inspect_request([(b"Host", b"a"), (b"Max-Forwards", value)], http_1_1=True)
+        with pytest.raises(BadRequest):
+            hops_left(odd)
+
+
+def test_many_fields() -> None:
+    """431, which says which limit it is (RFC 6585 §5)."""
+    headers = [(b"Host", b"a"), *[(b"X-A", b"1")] * 15]
+    assert len(inspect_request(headers, http_1_1=True, max_fields=16).fields) == 15
+    with pytest.raises(HeadersTooLarge, match=r"limits\.header_fields: 15"):
+        inspect_request(headers, http_1_1=True, max_fields=15)

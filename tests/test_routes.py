@@ -42,6 +42,36 @@ def test_targets(raw: str, expected: Target) -> None:
     assert expected == parse_target("GET", raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("http://h/a?b", Target("/a", "b", "/a", "h")),
+        ("https://h:8443/", Target("/", None, "/", "h:8443")),
+        ("HTTP://H.test/%6frders", Target("/%6frders", None, "/orders", "H.test")),
+        ("http://h", Target("/", None, "/", "h")),
+        ("http://h:", Target("/", None, "/", "h:")),
+        ("http://h?", Target("/", "", "/", "h")),
+        ("http://h?a=/b", Target("/", "a=/b", "/", "h")),
+        ("http://[::1]:80/a?", Target("/a", "", "/a", "[::1]:80")),
+        ("http://127.0.0.1/@b:c", Target("/@b:c", None, "/@b:c", "127.0.0.1")),
+        ("http://h/a?u=http://b//c", Target("/a", "u=http://b//c", "/a", "h")),
+    ],
+)
+def test_absolute_form(raw: str, expected: Target) -> None:
+    """Path and query byte for byte, as in origin form, and the authority (RFC 9112 §3.2.2)."""
+    assert parse_target("GET", raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "authority"),
+    [("*", "*", None), ("http://h:80", "*", "h:80"), ("http://h/", "/", "h"), ("/", "/", None)],
+)
+def test_the_options_of_the_gateway(raw: str, path: str, authority: str | None) -> None:
+    """An empty path in absolute form asks for them, too (RFC 9112 §3.2.4)."""
+    target = parse_target("OPTIONS", raw)
+    assert (target.path, target.authority) == (path, authority)
+
+
 FIXED_TEXTS = {
     "The request target is not in origin form.",
     "The path has dot segments, empty segments or encoded delimiters.",
@@ -65,12 +95,17 @@ FIXED_TEXTS = {
         *("/%", "/%a", "/%zz", "/%g0", "/%u002e", "/a%", "/a%?x", "/%%32%65"),
         *("/#", "/a#b", "/a?b#c", "/a?#", "/a b", "/a\tb", "/a\nb", "/a\r\nb", "/a\x00b"),
         *("/\x7f", "/caf\xe9", "/\u2026", "/\udcff", "/\uff0f", "/a?b c", "/a?\x00", "/a?\xe9"),
-        *("", "*", "?", "#", "a", "orders", "http://h/a", "https://h/", "HTTP://h/", "h:80"),
+        *("", "*", "?", "#", "a", "orders", "h:80"),
+        *("http://", "http:///a", "http://u@h/", "http://u:p@h/a", "https://@h/", "http://h@/"),
+        *("ftp://h/", "ws://h/a", "wss://h/", "file:///a", "httpx://h/", "http//h/", "://h/a"),
+        *("http://h:x/", "http://h:80:80/", "http://[::1/", "http://::1]/", "http://a b/"),
+        *("http://h/..", "http://h//a", "http://h/a/%2e%2e/b", "http://h/a#b", "http://h#b"),
+        *("http://h\\@a/", "http://h/\\", "http://caf\xe9/", "http://h?a#b", "http://h/a b"),
         *("http:/a", "?/a", " /a", "\t/a", "*/", "\\a", ".", ".."),
     ],
 )
 def test_refused_targets(raw: str) -> None:
-    """What isn't in origin form, or could be read as another path, is 400 and closes."""
+    """What has no form of a target, or could be read as another path, is 400 and closes."""
     with pytest.raises(BadRequest) as caught:
         parse_target("GET", raw)
     assert caught.value.close

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from gateway.answer_head import ReceivedHead, inspect_answer
+from gateway.answer_head import MOST_FIELDS, ReceivedHead, inspect_answer
 from gateway.errors import UpstreamInvalid
 from gateway.fields import render
 from gateway.framing import answer_framing
@@ -58,7 +58,7 @@ def read_head(received: ReceivedHead, *, to_head: bool) -> AnswerHead:
     """
     if received.status < 200:
         raise UpstreamInvalid(cause="switched_protocols")
-    fields, dated = crossing_response(received.fields)
+    fields, dated = crossing_response(received.fields, received.status)
     announced, bodiless = received.content.announced, received.status in {204, 205, 304}
     framing = answer_framing(
         received.status, announced, bodiless=bodiless or to_head, http_1_1=True
@@ -90,7 +90,8 @@ def render_interim(received: ReceivedHead) -> bytes:
 class AnswerHeads:
     """What was learned of header sections, and is known when they come again."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_fields: int = MOST_FIELDS) -> None:
+        self._most_fields = most_fields
         self._known: Remembered[bytes, AnswerHead | Literal[False]] = Remembered(ANSWERS_BYTES)
 
     def find(self, section: bytes) -> AnswerHead | None:
@@ -106,9 +107,12 @@ class AnswerHeads:
             self._known.put(section, head or False, _ENTRY_BYTES + 2 * len(section))
         return head
 
+    def _inspect(self, section: bytes) -> ReceivedHead:
+        return inspect_answer(section + b"\r\n\r\n", most_fields=self._most_fields)
+
     def _learn(self, section: bytes) -> AnswerHead | None:
         try:
-            head = read_head(inspect_answer(section + b"\r\n\r\n"), to_head=False)
+            head = read_head(self._inspect(section), to_head=False)
         except UpstreamInvalid:
             return None
         return head if head.content_length is not None or head.bodiless else None

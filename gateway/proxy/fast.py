@@ -41,7 +41,8 @@ _MOST_BODY = 64 * 1024
 _LINE_BYTES = 800  # what a request line that is known takes beside its bytes, three times
 _MOST_REPEATED = 2048
 """Bytes of a request that its connection keeps to know it again, without the token."""
-_HEADER_SLACK = 512  # 128 fields, each counted with up to four bytes more than it has
+_MOST_FIELDS = 128  # of a section that is simple
+_HEADER_SLACK = 4 * _MOST_FIELDS  # each is counted with up to four bytes more than it has
 _SHORTEST_TICK, _LONGEST_TICK = 0.005, 0.25
 
 
@@ -100,6 +101,7 @@ class FastLane:
             loop,
             policy=policy,
             max_header_bytes=limits.headers,
+            max_fields=min(limits.header_fields, _MOST_FIELDS),
             underscores=proxy.headers_with_underscores,
         )
         self._lines: Remembered[bytes, FastRoute] = Remembered(LINES_BYTES)
@@ -111,6 +113,7 @@ class FastLane:
             tick_seconds=tick,
             ca_file=proxy.ca_file,
             resolver=resolver,
+            most_fields=limits.header_fields,
         )
         self._active: set[FastExchange] = set()
         self._loop = loop

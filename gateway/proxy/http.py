@@ -241,7 +241,10 @@ class HttpProxy:
             upstream.status,
             upstream.reason or "",
             client_response(
-                upstream.raw_headers, request_id=exchange.request_id, date=exchange.date
+                upstream.raw_headers,
+                request_id=exchange.request_id,
+                date=exchange.date,
+                status=upstream.status,
             ),
             content_length=content_received.announced,
         )

@@ -17,7 +17,7 @@ from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.server import how_client_left, may_have_trailers
 from gateway.proxy.websocket import WebSocketProxy
-from gateway.request_head import inspect_request
+from gateway.request_head import addressed, hops_left, inspect_request, with_hops
 from gateway.routes import Route, Routes, parse_target
 from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = structlog.stdlib.get_logger(__name__)
 access_log = AccessLog()
 
+_ENDPOINT_METHODS = "OPTIONS, POST"
 _SERVED_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
@@ -58,6 +59,7 @@ class Pipeline:
         clock: Clock,
         realm: str,
         max_header_bytes: int,
+        max_header_fields: int,
         underscores: str,
         access_log_enabled: bool,
         revalidate_seconds: float = 0.0,
@@ -72,6 +74,7 @@ class Pipeline:
         self._clock = clock
         self._realm = realm
         self._max_header_bytes = max_header_bytes
+        self._max_header_fields = max_header_fields
         self._underscores = underscores
         self._access_log_enabled = access_log_enabled
         self.draining = False
@@ -140,16 +143,24 @@ class Pipeline:
             request.raw_headers,
             http_1_1=request.version == HttpVersion11,
             max_bytes=self._max_header_bytes - len(request.raw_path),
+            max_fields=self._max_header_fields,
             underscores=self._underscores,
         )
         if head.request_id is not None:
             exchange.request_id = head.request_id
-        if request.method == "OPTIONS" and request.raw_path == "*":
-            return self._answer_asterisk(exchange)
-        exchange.target = target = parse_target(request.method, request.raw_path)
+        target = parse_target(request.method, request.raw_path)
+        exchange.head = head = addressed(head, target.authority)
+        if target.path == "*":
+            return self._answer_options(exchange, _SERVED_METHODS)
+        exchange.target = target
+        hops = hops_left(head) if request.method == "OPTIONS" else None
+        if hops:
+            exchange.head = head = with_hops(head, hops - 1)
         endpoint = self._oauth.endpoint(target.judged)
         if endpoint is not None:
             exchange.route = endpoint
+            if hops == 0:
+                return self._answer_options(exchange, _ENDPOINT_METHODS)
             response = await self._oauth.answer(endpoint, exchange)
             exchange.outcome = "proxied"
             return response
@@ -163,8 +174,10 @@ class Pipeline:
             exchange.client_id = facts.client_id
             authorize(facts, route.scopes, realm=self._realm)
             self._validator.accepted(key, route.name)
-            if self._revalidate_seconds:
+            if self._revalidate_seconds and hops != 0:
                 return await self._forward_watched(exchange, route, facts, key)
+        if hops == 0:
+            return self._answer_options(exchange, route.allowed or _SERVED_METHODS)
         return await self._forward(exchange, route, facts)
 
     async def _forward(
@@ -193,11 +206,12 @@ class Pipeline:
         async with Revalidation(self._revalidate_seconds, check=check, end=end):
             return await self._forward(exchange, route, facts)
 
-    def _answer_asterisk(self, exchange: Exchange) -> RelayedResponse:
-        # About the gateway as a whole (RFC 9110 §9.3.7).
+    def _answer_options(self, exchange: Exchange, methods: str) -> RelayedResponse:
+        # About the gateway as a whole (RFC 9110 §9.3.7), or on its way forwarded often enough
+        # (§7.6.2).
         exchange.outcome = "answered"
         fields = [
-            (b"Allow", _SERVED_METHODS.encode()),
+            (b"Allow", methods.encode()),
             (b"Date", exchange.date),
             (b"X-Request-ID", exchange.request_id),
         ]

@@ -24,6 +24,7 @@ class UpstreamPool:
         parts = urlsplit(origin)
         assert parts.hostname is not None
         self._pools = pools
+        self.most_fields = pools.most_fields
         self._host = parts.hostname
         self._tls = pools.tls if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)

@@ -3,6 +3,7 @@
 import ssl
 from pathlib import Path
 
+from gateway.answer_head import MOST_FIELDS
 from gateway.proxy.answers import AnswerHeads
 from gateway.proxy.pool import UpstreamPool
 from gateway.resolver import Resolver
@@ -27,13 +28,15 @@ class UpstreamPools:
         tick_seconds: float,
         ca_file: Path | None = None,
         resolver: Resolver | None = None,
+        most_fields: int = MOST_FIELDS,
     ) -> None:
         self.resolver = resolver or Resolver()
         self.connect_timeout_seconds = connect_timeout_seconds
         self.renewal_ticks = int(_RENEWAL_SECONDS / tick_seconds)
         self.ticks = 0
         self.closed = False
-        self.known = AnswerHeads()
+        self.most_fields = most_fields  # of an answer
+        self.known = AnswerHeads(most_fields)
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
         # Rather too early than when the upstream closes it.

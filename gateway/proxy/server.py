@@ -17,9 +17,10 @@ from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineToo
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, TooManyConnections
+from gateway.errors import BadRequest, GatewayError, TooManyConnections
 from gateway.exchange import cut_off, error_parts, reason_phrase
 from gateway.metrics import Metrics
+from gateway.request_head import too_many_bytes, too_many_fields
 from gateway.settings import Limits
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class GatewayServer(web.Server):
             "keepalive_timeout": limits.idle_timeout.total_seconds(),
             "max_line_size": limits.headers,
             "max_field_size": limits.headers,
+            "max_headers": limits.header_fields,
         }
 
     def admits(self, *, beginning: int = 0) -> bool:
@@ -402,8 +404,10 @@ class GatewayConnection(RequestHandler):
         error: GatewayError
         if isinstance(exc, HttpProcessingError):
             error = BadRequest("The request is malformed.")
-            if isinstance(exc, LineTooLong) or exc.message.startswith("Too many headers"):
-                error = HeadersTooLarge("The header section is too large.")
+            if isinstance(exc, LineTooLong):
+                error = too_many_bytes()
+            elif exc.message.startswith("Too many headers"):
+                error = too_many_fields(self.max_headers)
         else:
             error = GatewayError("Internal error.")
             if not isinstance(exc, ConnectionError):

@@ -137,7 +137,9 @@ class UpstreamConnection(asyncio.Protocol):
             elif self._reader is not None:
                 self._read(exchange, self._reader, data)
             elif not self._take_whole(exchange, data):
-                self._reader = AnswerReader(to_head=exchange.bodiless)
+                self._reader = AnswerReader(
+                    to_head=exchange.bodiless, most_fields=self._pool.most_fields
+                )
                 self._read(exchange, self._reader, data)
         except Exception:
             log.exception("internal error")

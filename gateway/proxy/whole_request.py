@@ -30,6 +30,7 @@ _SCHEME = len(b"Bearer ")
 _PLACEHOLDER = b"x"
 _FIRST_LINE = b"GET / HTTP/1.1"
 _FOLDED = re.compile(rb"\r\n[ \t]")
+_NOT_SIMPLE = frozenset({b"expect", b"max-forwards", b"upgrade"})
 _ENTRY_BYTES = 600  # what an item takes beside its bytes
 # An empty body is announced where one would be expected, and only there (RFC 9110 §8.6).
 _BODY_NOT_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -124,11 +125,13 @@ class Sections:
         *,
         policy: HeaderPolicy,
         max_header_bytes: int,
+        max_fields: int,
         underscores: str,
     ) -> None:
         self._loop = loop
         self._policy = policy
         self._max_header_bytes = max_header_bytes
+        self._max_fields = max_fields
         self._underscores = underscores
         self._known: Remembered[SectionKey, Section] = Remembered(SECTIONS_BYTES)
         self._public: Remembered[SectionKey, Section] = Remembered(PUBLIC_SECTIONS_BYTES)
@@ -190,6 +193,7 @@ class Sections:
             1 << 16,
             max_line_size=self._max_header_bytes,
             max_field_size=self._max_header_bytes,
+            max_headers=self._max_fields,
             auto_decompress=False,
         )
         try:
@@ -201,12 +205,13 @@ class Sections:
                 message.raw_headers,
                 http_1_1=True,
                 max_bytes=self._max_header_bytes,
+                max_fields=self._max_fields,
                 underscores=self._underscores,
             )
         except (HttpProcessingError, GatewayError):
             return None
         names = {name.lower() for name, _ in message.raw_headers}
-        if head.chunked or message.upgrade or names & {b"expect", b"upgrade"}:
+        if head.chunked or message.upgrade or names & _NOT_SIMPLE or not head.host:
             return None
         if cut and len(head.authorizations) != 1:
             return None

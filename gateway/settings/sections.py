@@ -15,6 +15,7 @@ from gateway.settings.types import (
     Count,
     Duration,
     EndpointUrl,
+    FieldCount,
     Filename,
     Flag,
     HeaderName,
@@ -355,6 +356,9 @@ class Limits(Section):
     )
     headers: HeaderSize = Field(
         16 * 2**10, description="Largest header section, request line included."
+    )
+    header_fields: FieldCount = Field(
+        128, description="Most header fields of a request, and of an upstream's answer."
     )
     header_timeout: PositiveDuration = Field(
         _seconds(10), description="Longest time for a header section to arrive."

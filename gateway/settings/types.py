@@ -205,6 +205,7 @@ Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size, 
 HeaderSize = Annotated[Size, AfterValidator(_at_least(1024))]
 Port = Annotated[int, BeforeValidator(_whole_number(0, 65535, "a port number"))]
 Count = Annotated[int, BeforeValidator(_whole_number(1, _MOST, "a whole number"))]
+FieldCount = Annotated[int, BeforeValidator(_whole_number(16, 10_000, "a whole number"))]
 Workers = Annotated[int, BeforeValidator(_whole_number(1, 256, "a whole number"))]
 Flag = StrictBool
 Filename = Annotated[Path, BeforeValidator(_file)]

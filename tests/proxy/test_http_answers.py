@@ -1,12 +1,13 @@
 """Answers on their way to a client: what crosses, what doesn't, and how they are framed."""
 
 import gzip
+from typing import Any
 
 import pytest
 from backends import answering, scripted
 from wire import Answer, connect, fetch, request
 
-from proxy.gateways import outcomes, running
+from proxy.gateways import FAST_LANE, HANDLER_LANE, outcomes, running
 
 
 async def relayed(answer: bytes, data: bytes | None = None, *, bodiless: bool = False) -> Answer:
@@ -241,3 +242,37 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         b"second",
         b"third",
     ]
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_a_426_says_which_protocol_it_asks_for(lane: dict[str, Any]) -> None:
+    """Its ``Upgrade`` must reach the client (RFC 9110 §15.5.22); of other answers it goes."""
+    said = b"HTTP/1.1 %d X\r\nUpgrade: HTTP/3.0\r\nConnection: upgrade, X-Hop\r\nX-Hop: 1\r\n"
+    for status, passed in ((426, [b"HTTP/3.0"]), (200, [])):
+        answer = said % status + b"Content-Length: 2\r\n\r\nno"
+        async with (
+            scripted(answering(answer)) as backend,
+            running(backend.url, proxy=lane) as gateway,
+        ):
+            seen = await fetch(gateway.url, request("/"))
+        assert (seen.status, seen.values("Upgrade"), seen.body) == (status, passed, b"no")
+        assert seen.values("Connection") == ([b"Upgrade"] if passed else [])
+        assert seen.values("X-Hop") == []
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_answers_of_many_fields(lane: dict[str, Any]) -> None:
+    """``limits.header_fields`` bounds those of an answer, too: 502 over it, in either lane."""
+
+    async def ask(count: int, **limits: Any) -> int:
+        fields = b"".join(b"X-%d: 1\r\n" % number for number in range(count - 1))
+        answer = b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 2\r\n\r\nok"
+        async with (
+            scripted(answering(answer)) as backend,
+            running(backend.url, proxy=lane, limits=limits) as gateway,
+        ):
+            return (await fetch(gateway.url, request("/"))).status
+
+    assert [await ask(128), await ask(129)] == [200, 502]
+    assert [await ask(300, header_fields=300), await ask(301, header_fields=300)] == [200, 502]
+    assert [await ask(16, header_fields=16), await ask(17, header_fields=16)] == [200, 502]

@@ -13,21 +13,114 @@ from proxy.gateways import FAST_LANE, HANDLER_LANE, outcomes, running
 @pytest.mark.parametrize(
     "target",
     [
-        "http://gateway.test/",
-        "https://other.test/secret",
         "gateway.test:80",
+        "http://user@gateway.test/secret",
+        "ftp://gateway.test/secret",
+        "http:///secret",
         "*",
         "secret",
         "?secret",
     ],
 )
-async def test_only_the_origin_form_is_served(
+async def test_other_forms_are_not_served(
     gateway: Gateway, backend: RecordingBackend, target: str
 ) -> None:
-    """Absolute-form, authority-form and others are refused (RFC 9112 §3.2)."""
+    """Authority-form, other schemes and users in URIs are refused (RFC 9112 §3.2)."""
     answer = await fetch(gateway.url, request(target))
     assert (answer.status, answer.error["error"]) == (400, "bad_request")
     assert backend.seen == []
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+@pytest.mark.parametrize(
+    ("target", "sent", "host"),
+    [
+        ("http://api.example/x", "/x", b"api.example"),
+        ("https://api.example:8443/x?", "/x?", b"api.example:8443"),
+        ("HTTP://API.example", "/", b"API.example"),
+        ("http://[::1]:80?a=b", "/?a=b", b"[::1]:80"),
+        ("http://gateway.test/%6frders", "/%6frders", b"gateway.test"),
+    ],
+)
+async def test_the_absolute_form_is_served(
+    backend: RecordingBackend, target: str, sent: str, host: bytes, lane: dict[str, Any]
+) -> None:
+    """Its authority goes before ``Host``, also one that disagrees (RFC 9112 §3.2.2)."""
+    async with running(backend.url, proxy=lane) as gateway:
+        for given in ("Host: other.test", "Host: "):
+            assert (await fetch(gateway.url, request(target, given))).status == 200
+        assert (await fetch(gateway.url, request(target, version="HTTP/1.0"))).status == 200
+    for seen in backend.seen:
+        assert (seen.target, seen.values("Host")) == (sent, [host])
+        assert seen.values("X-Forwarded-Host") == [host]
+
+
+async def test_the_absolute_form_is_judged_like_any(backend: RecordingBackend) -> None:
+    """Routes, tokens and the key manager's endpoints are found by its path; Host is still due."""
+    routes = [{"path": "/orders", "upstream": backend.url, "scopes": ["admin"]}]
+    key_manager = {"url": backend.url}
+    async with running(backend.url, routes=routes, key_manager=key_manager) as gateway:
+        for target, status in {
+            "http://a/orders": 403,
+            "http://a/%6frders": 403,
+            "http://a/orders/../x": 400,
+            "http://a/none": 404,
+            "http://a/token": 405,
+        }.items():
+            assert (await fetch(gateway.url, request(target))).status == status
+        for hosts in (b"", b"Host: a\r\nHost: a\r\n", b"Host: a/b\r\n"):
+            data = b"GET http://a/orders HTTP/1.1\r\n" + hosts + b"\r\n"
+            assert (await fetch(gateway.url, data)).status == 400
+    assert backend.seen == []
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+async def test_an_empty_host_is_none(
+    backend: RecordingBackend, lane: dict[str, Any], version: str
+) -> None:
+    """400: the host of an http URI isn't empty (RFC 9110 §4.2.1, §7.2)."""
+    async with running(backend.url, proxy=lane) as gateway:
+        answer = await fetch(gateway.url, request("/", "Host:", version=version))
+        assert (answer.status, answer.error["error"]) == (400, "bad_request")
+    assert backend.seen == []
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_options_that_may_go_no_further(
+    backend: RecordingBackend, lane: dict[str, Any]
+) -> None:
+    """``Max-Forwards: 0`` is answered here, and any other is one less (RFC 9110 §7.6.2)."""
+    routes = [
+        {"path": "/", "upstream": backend.url, "scopes": ["read"]},
+        {"path": "/a", "upstream": backend.url, "methods": ["GET", "OPTIONS"], "public": True},
+    ]
+    key_manager = {"url": backend.url}
+    async with running(backend.url, proxy=lane, routes=routes, key_manager=key_manager) as gateway:
+        for target, allowed in {
+            "/": b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+            "/a": b"GET, HEAD, OPTIONS",
+            "/token": b"OPTIONS, POST",
+            "*": b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT",
+        }.items():
+            answer = await fetch(gateway.url, request(target, "Max-Forwards: 0", method="OPTIONS"))
+            assert (answer.status, answer.value("Allow"), answer.body) == (200, allowed, b"")
+        data = request("/", "Max-Forwards: 0", method="OPTIONS", token=None)
+        assert (await fetch(gateway.url, data)).status == 401
+        assert backend.seen == []
+        for given, sent in {
+            "1": b"0",
+            "010": b"9",
+            "99999999999999999": b"99999999999999998",
+        }.items():
+            data = request("/", f"Max-Forwards: {given}", method="OPTIONS")
+            assert (await fetch(gateway.url, data)).status == 200
+            assert backend.seen[-1].values("Max-Forwards") == [sent]
+        for malformed in ("-1", "x", "1, 1", "0x1", ""):
+            data = request("/", f"Max-Forwards: {malformed}", method="OPTIONS")
+            assert (await fetch(gateway.url, data)).status == 400
+        assert (await fetch(gateway.url, request("/", "Max-Forwards: 0"))).status == 200
+        assert backend.seen[-1].values("Max-Forwards") == [b"0"]  # it says nothing of GET
 
 
 @pytest.mark.parametrize(("method", "target"), [("CONNECT", "a.test:443"), ("TRACE", "/")])
@@ -147,7 +240,7 @@ async def test_the_query_reaches_key_managers_as_it_was_sent(query: str) -> None
         async with running(key_manager.url, key_manager=settings) as gateway:
             form = "Content-Type: application/x-www-form-urlencoded"
             for endpoint in ("/token", "/revoke"):
-                data = request(endpoint + query, form, method="POST", body=b"a=b", token=None)
+                data = request(endpoint + query, form, method="POST", body=b"token=b", token=None)
                 assert (await fetch(gateway.url, data)).status == 200
     assert [seen.target for seen in key_manager.seen] == [f"/oauth/token{query}", f"/revoke{query}"]
 

@@ -1,12 +1,15 @@
 """What isn't HTTP, or could be read in two ways: refused, counted, and repeated to nobody."""
 
+from typing import Any
+
 import pytest
-from backends import RecordingBackend
+from backends import RecordingBackend, answering, scripted
 from wire import connect, fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import LogText, outcomes, running, until
+from proxy.gateways import FAST_LANE, HANDLER_LANE, LogText, outcomes, running, until
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 SECRET = "Secret-Token-7f3a"
 TOKEN = f"Authorization: Bearer {SECRET}"
 HEAD = f"GET / HTTP/1.1\r\nHost: a\r\n{TOKEN}\r\n".encode()
@@ -187,3 +190,23 @@ async def test_header_sections_up_to_the_limit(backend: RecordingBackend) -> Non
         for size, status in ((100_000, 200), (103_000, 431)):
             answer = await fetch(gateway.url, request("/", "X-A: " + "x" * size))
             assert answer.status == status
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_requests_of_many_fields(lane: dict[str, Any]) -> None:
+    """431 over ``limits.header_fields``, which the answer names; a setting raises it."""
+    for limits, most in (({}, 128), ({"header_fields": 300}, 300), ({"header_fields": 16}, 16)):
+        async with (
+            scripted(answering(OK)) as backend,
+            running(backend.url, proxy=lane, limits=limits) as gateway,
+        ):
+            for count, status in ((most, 200), (most + 1, 431)):
+                # Two more are Host and Authorization.
+                fields = [f"X-{number}: 1234567890" for number in range(count - 2)]
+                answer = await fetch(gateway.url, request("/", *fields))
+                assert answer.status == status
+            assert answer.error["error_description"] == (
+                f"The header section has more fields than limits.header_fields: {most}."
+            )
+            answer = await fetch(gateway.url, request("/", "X: " + "x" * 20_000))
+            assert "limits.headers " in answer.error["error_description"]

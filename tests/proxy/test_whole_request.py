@@ -24,6 +24,7 @@ def sections(policy: HeaderPolicy | None = None, *, max_header_bytes: int = 4096
         asyncio.get_running_loop(),
         policy=policy or HeaderPolicy(),
         max_header_bytes=max_header_bytes,
+        max_fields=128,
         underscores="drop",
     )
 
