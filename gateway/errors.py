@@ -141,6 +141,15 @@ class HeadersTooLarge(GatewayError):
     close = True
 
 
+class NotImplementedHere(GatewayError):
+    """What would have to be done to serve the request isn't done here (RFC 9110 §15.6.2)."""
+
+    status = 501
+    code = "not_implemented"
+    outcome = "not_implemented"
+    close = True
+
+
 class StoreUnavailable(GatewayError):
     """The token store didn't answer: not the token's fault, so never a 401."""
 

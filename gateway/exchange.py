@@ -31,7 +31,7 @@ class Exchange:
     ``wall`` tells the time (epoch seconds), ``has_trailers`` whether
     there may be any behind content in chunks. ``route`` and ``client_id`` are filled in as they
     become known, for metrics and the access log; ``outcome`` at the end. ``stopping`` tells
-    whether the gateway is about to stop.
+    whether nothing is read behind the request, or the gateway is about to stop.
     """
 
     request: web.BaseRequest
@@ -57,8 +57,8 @@ class Exchange:
     def closes(self) -> bool:
         """Whether the answer should be the last on its connection.
 
-        Because the gateway stops, or because of trailers: aiohttp's parser takes the last of them
-        for a field of the next request, which may be somebody else's.
+        Because the gateway stops, because nobody knows where the next request would begin, or
+        because of trailers, which other parsers have taken for fields of the next request.
         """
         chunked = self.head is not None and self.head.chunked
         return self.stopping() or (chunked and self.has_trailers())
@@ -148,7 +148,12 @@ class RelayedResponse(web.StreamResponse):
     aiohttp's own adds ``Server`` and ``Content-Type`` and drops bytes that aren't UTF-8.
     ``content_length`` is that of the message's own header section, ``None`` where it has none.
     Where ``body`` is given it is the whole content; otherwise content is written as it comes.
+    Where the request can't tell, ``minor_version`` does which version is spoken, and ``bodiless``
+    that it was to HEAD.
     """
+
+    minor_version: int | None = None
+    bodiless = False
 
     def __init__(
         self,
@@ -179,7 +184,7 @@ class RelayedResponse(web.StreamResponse):
             writer.enable_chunking()
         elif framing.until_close:
             self._keep_alive = False
-        elif framing.fields:
+        elif framing.fields and not self.bodiless:
             writer.length = self._declared
         if not self._keep_alive:
             self.fields.append((b"Connection", b"close"))
@@ -189,7 +194,9 @@ class RelayedResponse(web.StreamResponse):
     async def _write_headers(self) -> None:
         request, writer = self._started()
         # Our version and not the client's, which may be any (RFC 9112 §2.3).
-        minor = 0 if request.version == HttpVersion10 else 1
+        minor = self.minor_version
+        if minor is None:
+            minor = 0 if request.version == HttpVersion10 else 1
         line = f"HTTP/1.{minor} {self.status} {self.reason}\r\n"
         head = line.encode("utf-8", "surrogateescape")  # as aiohttp's parser decoded it
         head += render(self.fields) + b"\r\n"
@@ -199,7 +206,7 @@ class RelayedResponse(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Send what is left of the content, end the message, and wait until it is out."""
-        if self._whole_body and not self._must_be_empty_body:
+        if self._whole_body and not self._must_be_empty_body and not self.bodiless:
             data, self._whole_body = self._whole_body, None
         writer = self._payload_writer
         await super().write_eof(data)

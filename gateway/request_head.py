@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gateway.errors import BadRequest, ExpectationFailed, HeadersTooLarge
+from gateway.errors import BadRequest, ExpectationFailed, HeadersTooLarge, NotImplementedHere
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -48,6 +48,12 @@ _BAD_IN_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=-]{1,128}")
 _MAX_FORWARDS = b"max-forwards"
+_LIST = re.compile(rb"[ \t]*,[ \t]*")
+# Another one than chunked, with its parameters (RFC 9112 §7).
+_CODING = re.compile(
+    rb"(?!chunked(?:[ \t;]|$))[a-z0-9!#$%&'*+.^_`|~-]+"
+    rb"(?:[ \t]*;[ \t]*[a-z0-9!#$%&'*+.^_`|~-]+=[a-z0-9!#$%&'*+.^_`|~-]+)*"
+)
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -98,6 +104,7 @@ def inspect_request(
     Raises:
         HeadersTooLarge: it has more than ``max_bytes``, or more than ``max_fields``.
         BadRequest: it could be understood in more than one way (RFC 9112 §2.2, §3.2, §5.1, §6.1).
+        NotImplementedHere: its content has transfer codings besides chunked (RFC 9112 §6.1).
         ExpectationFailed: it expects something other than ``100-continue`` (RFC 9110 §10.1.1).
     """
     if len(headers) > max_fields:
@@ -105,7 +112,7 @@ def inspect_request(
     collected = _collect(headers, max_bytes, underscores)
     looked_at = collected.looked_at
     nominated = connection_options(looked_at.get(b"connection", ()))
-    length, chunked = _framing(
+    length, chunked = body_framing(
         looked_at.get(b"content-length", []),
         looked_at.get(b"transfer-encoding", []),
         http_1_1=http_1_1,
@@ -211,14 +218,29 @@ def _host(hosts: list[bytes], *, http_1_1: bool) -> bytes | None:
     return hosts[0]
 
 
-def _framing(
-    lengths: list[bytes], codings: list[bytes], *, http_1_1: bool
+def body_framing(
+    lengths: Sequence[bytes], codings: Sequence[bytes], *, http_1_1: bool
 ) -> tuple[int | None, bool]:
-    # What two parsers could frame differently is smuggling: refused, not repaired.
+    """Return the length of a request's content, ``None`` without one, and if it comes in chunks.
+
+    What two parsers could frame differently is smuggling: refused, not repaired. ``lengths`` and
+    ``codings`` are the values of ``Content-Length`` and ``Transfer-Encoding``.
+
+    Raises:
+        BadRequest: its end is in doubt (RFC 9112 §6.1, §6.3).
+        NotImplementedHere: it has transfer codings besides chunked (RFC 9112 §6.1).
+    """
     if codings:
-        if not http_1_1 or lengths or codings != [b"chunked"]:
-            raise BadRequest("The only transfer coding taken is chunked, on HTTP/1.1.")
-        return None, True
+        if lengths:
+            raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
+        if not http_1_1:
+            raise BadRequest("Transfer-Encoding is for HTTP/1.1.")
+        if [value.lower() for value in codings] == [b"chunked"]:  # in any case (RFC 9112 §7)
+            return None, True
+        *others, last = _LIST.split(b",".join(codings).lower())
+        if last == b"chunked" and all(map(_CODING.fullmatch, others)):
+            raise NotImplementedHere("The only transfer coding taken is chunked.")
+        raise BadRequest("The Transfer-Encoding field is malformed.")
     if not lengths:
         return None, False
     if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):

@@ -23,6 +23,7 @@ ANSWERS = {
     "UnsupportedMediaType": (415, "invalid_request", False),
     "ExpectationFailed": (417, "expectation_failed", True),
     "HeadersTooLarge": (431, "headers_too_large", True),
+    "NotImplementedHere": (501, "not_implemented", True),
     "StoreUnavailable": (503, "temporarily_unavailable", False),
     "TooManyConnections": (503, "temporarily_unavailable", True),
     "UpstreamUnreachable": (502, "bad_gateway", False),

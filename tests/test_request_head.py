@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersTooLarge
+from gateway.errors import (
+    BadRequest,
+    ExpectationFailed,
+    GatewayError,
+    HeadersTooLarge,
+    NotImplementedHere,
+)
 from gateway.request_head import (
     RequestHead,
     addressed,
@@ -98,13 +104,21 @@ def test_framing(text: str, length: int | None, chunked: bool, has_body: bool) -
         "Content-Length: 5\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked\nContent-Length: 0",
         "Transfer-Encoding: chunked\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: identity\nTransfer-Encoding: chunked",
         "Transfer-Encoding: chunked, chunked",
-        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip, chunked, chunked",
+        "Transfer-Encoding: chunked, gzip, chunked",
+        "Transfer-Encoding: Chunked, chunked",
+        "Transfer-Encoding: chunked;q=1, chunked",
+        "Transfer-Encoding: , chunked",
+        "Transfer-Encoding: gzip,, chunked",
+        "Transfer-Encoding: gzip chunked",
+        "Transfer-Encoding: g(zip, chunked",
+        'Transfer-Encoding: gzip;a="b", chunked',
+        "Transfer-Encoding: gzip\nTransfer-Encoding: chunked ",
+        "Transfer-Encoding: gzip, chunked\nContent-Length: 5",
+        "Transfer-Encoding: deflate, gzip",
         "Transfer-Encoding: chunked, identity",
         "Transfer-Encoding: chunked,",
-        "Transfer-Encoding: Chunked",
-        "Transfer-Encoding: CHUNKED",
         "Transfer-Encoding: identity",
         "Transfer-Encoding: gzip",
         "Transfer-Encoding:",
@@ -136,6 +150,29 @@ def test_framing(text: str, length: int | None, chunked: bool, has_body: bool) -
 def test_smuggling(text: str) -> None:
     """Framing that two parsers could read differently is 400 and ends the connection."""
     with pytest.raises(BadRequest) as caught:
+        inspect(text)
+    assert caught.value.close
+
+
+@pytest.mark.parametrize("name", ["chunked", "Chunked", "CHUNKED", "cHuNkEd"])
+def test_chunked_in_any_case(name: str) -> None:
+    """Names of transfer codings are case-insensitive (RFC 9112 §7)."""
+    assert inspect(f"Transfer-Encoding: {name}").chunked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: GZip,Chunked",
+        "Transfer-Encoding: deflate;a=b\t, gzip , chunked",
+        "Transfer-Encoding: something-new, chunked",
+        "Transfer-Encoding: gzip\nTransfer-Encoding: chunked",
+    ],
+)
+def test_other_codings_are_not_implemented(text: str) -> None:
+    """Where it is sure where the content ends, but not what it is: 501 (RFC 9112 §6.1)."""
+    with pytest.raises(NotImplementedHere) as caught:
         inspect(text)
     assert caught.value.close
 

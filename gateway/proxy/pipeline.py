@@ -15,7 +15,7 @@ from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
-from gateway.proxy.server import how_client_left, may_have_trailers
+from gateway.proxy.server import how_client_left, is_last, may_have_trailers
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import addressed, hops_left, inspect_request, with_hops
 from gateway.routes import Route, Routes, parse_target
@@ -112,7 +112,9 @@ class Pipeline:
         self._metrics.request_ended("", error.outcome, 0.0)
         if self._access_log_enabled:
             self._log_access(exchange, 0.0)
-        return error_response(error, exchange)
+        response = error_response(error, exchange)
+        response.minor_version = 1  # nobody knows the client's (RFC 9110 §2.5)
+        return response
 
     async def _answer_or_refuse(self, exchange: Exchange) -> web.StreamResponse:
         try:
@@ -227,7 +229,7 @@ class Pipeline:
             peer=request.remote,
             scheme="https" if request.secure else "http",
             wall=self._clock.wall,
-            stopping=lambda: self.draining,
+            stopping=lambda: self.draining or is_last(request),
             has_trailers=lambda: may_have_trailers(request),
         )
 

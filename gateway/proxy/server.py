@@ -5,21 +5,22 @@ for a header section and shows the bytes of a malformed request in its answer an
 """
 
 import asyncio
-import re
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
 from aiohttp import client_proto, web, web_protocol
-from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.errors import BadRequest, GatewayError, TooManyConnections
-from gateway.exchange import cut_off, error_parts, reason_phrase
+from gateway.exchange import RelayedResponse, cut_off, error_parts, reason_phrase
 from gateway.metrics import Metrics
+from gateway.request_framing import RequestFramer
 from gateway.request_head import too_many_bytes, too_many_fields
 from gateway.settings import Limits
 
@@ -33,11 +34,8 @@ Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 0.02
-_MOST_EARLY = 4  # pieces, as the operating system gives them out
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
-_CONTENT_LENGTH = re.compile(
-    rb"\r\ncontent-length:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE
-)
+_MOST_HELD = 64 * 1024  # bytes of what is read ahead of its turn
+_HELD_PART = 16 * 1024
 
 
 def require_c_parser() -> None:
@@ -106,6 +104,7 @@ class GatewayServer(web.Server):
     def apply(self, limits: Limits) -> None:
         """Hold connections to these limits; those already open keep some of their old ones."""
         self.max_connections = limits.connections
+        self.max_head = limits.headers
         self.header_timeout_seconds = limits.header_timeout.total_seconds()
         self.write_timeout_seconds = limits.write_timeout.total_seconds()
         self._kwargs |= {
@@ -147,20 +146,31 @@ class GatewayServer(web.Server):
 
 
 class GatewayConnection(RequestHandler):
-    """One client connection."""
+    """One client connection.
+
+    aiohttp is given one request at a time, and the next when that one is answered and all here:
+    what comes ahead of its turn is held back. So no byte is read as part of a request before it is
+    sure that there is another one.
+    """
 
     REPEATS = 16
 
     __slots__ = (
+        "_answered",
+        "_between",
         "_born",
+        "_content",
         "_counted",
         "_deadlines",
-        "_early",
         "_fast",
-        "_fed",
-        "_fed_whole",
-        "_last_fed",
+        "_framer",
+        "_held",
+        "_held_back",
+        "_held_bytes",
+        "_over",
         "_server",
+        "_switched",
+        "_under_way",
         "last_request",
         "peer",
         "repeats",
@@ -184,9 +194,16 @@ class GatewayConnection(RequestHandler):
         """The digest of the last request, and what the lane learned of it."""
         self.repeats = self.REPEATS
         """How many more different requests it takes until none is expected to come again."""
-        self._early: list[bytes] = []  # what came while the fast lane was at work
-        self._last_fed = b""
-        self._fed = self._fed_whole = 0
+        self._framer = RequestFramer()
+        self._between = False  # nothing of a request is here, and one may come
+        self._under_way = False  # aiohttp has one
+        self._answered = False  # and has answered it, though its content may still be coming
+        self._content: StreamReader = EMPTY_PAYLOAD
+        self._over = True  # nothing more is read as a request
+        self._switched = False  # another protocol is spoken
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        self._held_back = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 and close it where there are too many."""
@@ -210,6 +227,7 @@ class GatewayConnection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else peer
         self._born = self._next_keepalive_close_time
+        self._between, self._over = True, False
         self._counted = True
         self._server.open_connections += 1
         self._server.metrics.connection_opened()
@@ -227,26 +245,33 @@ class GatewayConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Let the fast lane have a request, or feed the parser."""
-        lane = self._server.lane
-        if self._fast is not None or self._early:
-            # It may be one that was sent ahead, or the client says more than it should. Reading
-            # goes on meanwhile, or nobody would learn that the client leaves.
-            self._early.append(data)
-            if len(self._early) > _MOST_EARLY and self.transport is not None:
-                self.transport.pause_reading()
-        elif not self._is_between_requests():
-            self._fed += len(data)
-            self._last_fed = (self._last_fed + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
+        if self._between:
+            lane = self._server.lane
+            if lane is None or not lane.take(self, data):
+                self._read(data)
+        elif not data:  # the parser goes on with what it kept when it was paused
             self._feed(data)
-        elif lane is None or not lane.take(self, data):
-            self._fed = len(data)
-            self._fed_whole = _length_of_first(data)
-            self._last_fed = data[-len(_LAST_CHUNK) :]
-            self._feed(data)
+            self._go_on()
+        elif self._switched:
+            super().data_received(data)
+        elif self._over:
+            if self._under_way and not self._framer.whole and not self._close:
+                self._read(data)  # its content still, which is thrown away if nobody wants it
+        elif self._held or self._fast is not None or self._framer.whole:
+            # It was sent ahead, or the client says more than it should. Reading goes on meanwhile,
+            # or nobody would learn that the client leaves.
+            self._held.append(data)
+            self._held_bytes += len(data)
+            if self._held_bytes > _MOST_HELD and not self._held_back:
+                self._held_back = True
+                self._pause_transport_reading()
+        else:
+            self._read(data)
 
     def fast_begun(self, exchange: "FastExchange") -> None:
         """The fast lane has taken a request."""
         self._fast = exchange
+        self._between = False
 
     def fast_ended(self, *, closes: bool) -> None:
         """The fast lane has answered it, or given it up; the connection ``closes`` then."""
@@ -257,62 +282,154 @@ class GatewayConnection(RequestHandler):
             self.force_close()
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._early:
-            self._loop.call_soon(self._read_early)
+        if self._held:
+            self._loop.call_soon(self._go_on)
+        else:
+            self._between = not self._over
 
-    def _read_early(self) -> None:
-        early, self._early = self._early, []
-        if len(early) > _MOST_EARLY and self.transport is not None:
-            self.transport.resume_reading()
-        for data in early:  # each as it came
-            if self.transport is not None:
-                self.data_received(data)
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send what is left of an answer; then the next request may begin, if one may at all."""
+        resp, gone = await super().finish_response(request, resp, start_time)
+        self._answered = True
+        if gone or not resp.keep_alive:
+            self._end_reading()
+        else:
+            self._go_on()
+        return resp, gone
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """Switch to another protocol: what the client sent ahead belongs to that."""
+        super().set_parser(parser, data_received_cb)
+        self._switched = True
+        while self._held:
+            super().data_received(self._held.popleft())
+        self._held_bytes = 0
+        self._let_read()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 -- aiohttp's
+        """Take no request more, and end with the one that is under way."""
+        self._end_reading()
+        await super().shutdown(timeout)
+
+    def _read(self, data: bytes) -> None:
+        """Give the parser what belongs to the request at hand; a header section has its time."""
+        framer, heads = self._framer, self._framer.heads
+        try:
+            piece, behind = framer.take(data, self._server.max_head)
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        self._between = framer.idle and not self._over
+        if behind and not self._over:
+            # In parts, or thousands of requests in one piece would each copy what is behind them.
+            for at in reversed(range(0, len(behind), _HELD_PART)):
+                self._held.appendleft(behind[at : at + _HELD_PART])
+            self._held_bytes += len(behind)
+        if piece:
+            self._feed(piece, begins=framer.heads - heads)
+        if not framer.in_head or self._over:
+            self._call_off("header")
+        elif "header" not in self._deadlines:
+            self._deadlines["header"] = self._loop.call_later(
+                self._server.header_timeout_seconds, self._header_late
+            )
+        if self._answered and framer.whole:
+            self._go_on()
+
+    def _feed(self, data: bytes, *, begins: int = 0) -> None:
+        """Feed the parser with what makes so many requests begin."""
+        count = self._request_count
+        try:
+            super().data_received(data)
+        except Exception:  # noqa: BLE001 -- the parser's: some targets make yarl raise anything
+            self._refuse(BadRequest("The request is malformed."))
+            return
+        found = self._request_count - count
+        fault = self._messages[-1][0] if found else None
+        if isinstance(fault, _ErrInfo):
+            self._messages.pop()
+            self._refuse(_as_error(fault.exc, self.max_headers))
+        elif found != begins:
+            # The parser reads it otherwise than the gateway does.
+            for _ in range(found):
+                self._messages.pop()
+            self._refuse(BadRequest("The request is malformed."))
+        elif begins:
+            self._under_way, self._content = True, self._messages[-1][1]
+
+    def _go_on(self) -> None:
+        """Begin with what was held back, once its turn has come."""
+        if self._over or self._switched or self._fast is not None or self.transport is None:
+            return
+        if self._under_way:
+            if not (self._answered and self._framer.whole and self._content.is_eof()):
+                return
+            self._under_way = self._answered = False
+            self._content = EMPTY_PAYLOAD
+            self._framer.next()
+        self._between = self._framer.idle
+        if self._upgraded and self._parser is not None:  # nobody took the upgrade
+            self._parser.set_upgraded(False)
+            self._upgraded = False
+        while self._held and (self._between or not (self._framer.idle or self._framer.whole)):
+            data = self._held.popleft()
+            self._held_bytes -= len(data)
+            lane = self._server.lane if self._between else None
+            if lane is None or not lane.take(self, data):
+                self._read(data)
+        self._let_read()
+
+    def _let_read(self) -> None:
+        if self._held_back and self._held_bytes <= _MOST_HELD:
+            self._held_back = False
+            if not self._reading_paused and not self._buffer_paused:
+                self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._held_back:
+            super()._resume_transport_reading()
+
+    def _end_reading(self) -> None:
+        """Read nothing more as a request."""
+        self._over, self._between = True, False
+        self._held.clear()
+        self._held_bytes = 0
+        self._call_off("header")
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer what isn't a request, or have the one under way fail whose content it is."""
+        self._end_reading()
+        if self._under_way:
+            # Nobody knows where the next one would begin.
+            self._close = True
+            if not self._content.is_eof():
+                if not self._answered:
+                    self._content.set_exception(web.RequestPayloadError("malformed"))
+                self._content.feed_eof()
+            return
+        self._request_count += 1
+        self._messages.append((_ErrInfo(error.status, error, ""), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _process_keepalive(self) -> None:
-        if self._fast is None:
+        if self._fast is None and not self._framer.in_head:
             super()._process_keepalive()
         else:
             self._keepalive_handle = self._loop.call_later(
                 self._keepalive_timeout, self._process_keepalive
             )
 
-    def _is_between_requests(self) -> bool:
-        """Whether aiohttp has nothing of a request: neither under way, nor half in its parser."""
-        waiter = self._waiter
-        if waiter is None:
-            if self._request_count or self._messages or self._fed:
-                return False  # under way; else its task hasn't even started
-        elif waiter.done() or self._messages:
-            return False
-        if self._force_close or self._close or self._upgraded or self._payload_parser is not None:
-            return False
-        # Its parser says nothing of what it holds. It holds nothing after an empty line, which ends
-        # a header section and chunked content, nor when all of the content announced is there.
-        return not self._fed or self._last_fed.endswith(b"\r\n\r\n") or self._fed == self._fed_whole
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is read as a request, once the one under way is answered."""
+        return self._over
 
-    def may_have_trailers(self, request: web.BaseRequest) -> bool:
-        """Whether there may be trailers behind the content of a request, which came in chunks.
-
-        There are none if its last chunk and an empty line are all that came last.
-        """
-        ended = request.content.is_eof() and not self._messages
-        return not ended or not self._last_fed.endswith(_LAST_CHUNK)
-
-    def _feed(self, data: bytes) -> None:
-        """Feed the parser; a header section that began must end in time."""
-        try:
-            super().data_received(data)
-        except Exception:  # noqa: BLE001 -- the parser's: some targets make yarl raise anything
-            self._add_error()
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._end_content()
-        if self._awaits_header():
-            if data and "header" not in self._deadlines:
-                self._deadlines["header"] = self._loop.call_later(
-                    self._server.header_timeout_seconds, self._header_late
-                )
-        else:
-            self._call_off("header")
+    def may_have_trailers(self) -> bool:
+        """Whether there are, or may be, trailers behind the content of the request under way."""
+        return not self._framer.whole or self._framer.had_trailers
 
     def pause_writing(self) -> None:
         """Give the client ``limits.write_timeout`` to take some of what waits for it."""
@@ -332,39 +449,16 @@ class GatewayConnection(RequestHandler):
     def is_new(self) -> bool:
         """Whether nothing has come on the connection yet."""
         untouched = self._next_keepalive_close_time == self._born
-        return untouched and self._fast is None and self._is_between_requests()
+        return untouched and self._between
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
-        new = not self._request_count  # perhaps even too new for its task to have started
-        idle = self._fast is None and not self._early and (new or self._awaits_header())
-        if idle and "header" not in self._deadlines:
+        if self._between:
             self.force_close()
-
-    def _add_error(self) -> None:
-        # As aiohttp does for those errors of the parser that it expects.
-        error = _ErrInfo(status=400, exc=BadHttpMessage("malformed"), message="")
-        self._messages.append((error, EMPTY_PAYLOAD))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _end_content(self) -> None:
-        # aiohttp queues a parser's error as the next request, and leaves whoever reads the content
-        # that was malformed waiting for its end.
-        contents = [content for _, content in self._messages]
-        if self._current_request is not None:
-            contents.append(self._current_request.content)
-        for content in contents:
-            if not content.is_eof():
-                content.set_exception(web.RequestPayloadError("malformed"))
-                content.feed_eof()
-
-    def _awaits_header(self) -> bool:
-        return self._waiter is not None and not self._waiter.done() and not self._messages
 
     def _header_late(self) -> None:
         del self._deadlines["header"]
-        if self._awaits_header():
+        if self._framer.in_head:
             self.force_close()
 
     def _call_off(self, what: str) -> None:
@@ -401,13 +495,8 @@ class GatewayConnection(RequestHandler):
         Raises:
             ConnectionResetError: an answer had begun, so that no other can follow.
         """
-        error: GatewayError
-        if isinstance(exc, HttpProcessingError):
-            error = BadRequest("The request is malformed.")
-            if isinstance(exc, LineTooLong):
-                error = too_many_bytes()
-            elif exc.message.startswith("Too many headers"):
-                error = too_many_fields(self.max_headers)
+        if isinstance(exc, GatewayError):
+            error = exc
         else:
             error = GatewayError("Internal error.")
             if not isinstance(exc, ConnectionError):
@@ -416,6 +505,8 @@ class GatewayConnection(RequestHandler):
                 cut_off(request)
                 raise ConnectionResetError("an answer was cut off") from None
         response = self._server.refuse(request, error)
+        if isinstance(response, RelayedResponse):
+            response.bodiless = self._framer.to_head
         response.force_close()
         return response
 
@@ -434,14 +525,22 @@ def how_client_left(request: web.BaseRequest) -> str:
 def may_have_trailers(request: web.BaseRequest) -> bool:
     """Return whether trailers may follow the content of a request, which came in chunks."""
     connection = request.protocol
-    return not isinstance(connection, GatewayConnection) or connection.may_have_trailers(request)
+    return not isinstance(connection, GatewayConnection) or connection.may_have_trailers()
 
 
-def _length_of_first(data: bytes) -> int:
-    """Return how long the request is that begins here, 0 where its Content-Length doesn't tell."""
-    end = data.find(b"\r\n\r\n") + 4
-    lengths = _CONTENT_LENGTH.findall(data, 0, end)
-    return end + int(lengths[0]) if end >= 4 and len(lengths) == 1 else 0
+def is_last(request: web.BaseRequest) -> bool:
+    """Return whether nothing that follows a request on its connection is read as one."""
+    connection = request.protocol
+    return isinstance(connection, GatewayConnection) and connection.over
+
+
+def _as_error(fault: BaseException, max_fields: int) -> GatewayError:
+    """Return what a fault that the parser found is to the client; none of its text is repeated."""
+    if isinstance(fault, LineTooLong):
+        return too_many_bytes()
+    if isinstance(fault, HttpProcessingError) and fault.message.startswith("Too many headers"):
+        return too_many_fields(max_fields)
+    return BadRequest("The request is malformed.")
 
 
 def _bare_answer(error: GatewayError) -> bytes:

@@ -52,7 +52,6 @@ LEFT: dict[str, tuple[bytes, ...]] = {
     "content in chunks": (_ask("POST /orders", CHUNKED, content="2\r\nok\r\n0\r\n\r\n"),),
     "an upgrade": (_ask("GET /orders", "Connection: Upgrade", "Upgrade: websocket"),),
     "an expectation": (_ask("POST /orders", "Expect: 100-continue", content="hello"),),
-    "pipelined requests": (_ask("GET /orders") * 2,),
     "absolute form": (_ask("GET http://a/orders"),),
     "no path": (_ask("OPTIONS *"),),
     "CONNECT": (_ask("CONNECT a:80"),),
@@ -85,6 +84,11 @@ def test_the_fast_lane_takes_what_is_simple(pairs: Pairs, name: str) -> None:
 def test_the_fast_lane_leaves_what_is_not(pairs: Pairs, name: str) -> None:
     """Whatever isn't one whole simple request goes the other way, and is answered."""
     assert _taken(pairs, LEFT[name], HOT) == (0, 0)
+
+
+def test_a_request_sent_ahead(pairs: Pairs) -> None:
+    """Of two in one segment the first is left, and the second taken when its turn has come."""
+    assert _taken(pairs, [_ask("GET /orders") * 2], HOT) == (1, 0)
 
 
 def test_requests_one_after_the_other(pairs: Pairs) -> None:
