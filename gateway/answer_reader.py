@@ -15,6 +15,7 @@ from gateway.answer_head import (
     inspect_answer,
     read_fields,
 )
+from gateway.causes import CLOSED
 from gateway.errors import UpstreamInvalid
 
 _MOST_INTERIM = 1000
@@ -87,7 +88,7 @@ class AnswerReader:
         if self.ended or (self.head is not None and self.head.status == 101):
             return []
         if self.head is None or self._chunks is not None or self.head.content.length is not None:
-            raise UpstreamInvalid(cause="cut_off")
+            raise UpstreamInvalid(cause=CLOSED)
         self.ended = True
         return [End.LAST]
 

@@ -17,7 +17,8 @@ class GatewayError(Exception):
     ``headers`` what the answer carries besides (a challenge, ``Retry-After``, ``Allow``).
     ``close`` asks for the connection to be closed after the answer: what follows on it
     can't be trusted or isn't worth reading. ``says`` describes it where nothing else does.
-    ``cause`` is one word for what an upstream did, for the log and the metrics; no client sees it.
+    ``cause`` is one word for what an upstream did, for metrics and the log, and ``why`` what else
+    is known of it, for the log alone: no client sees either.
     """
 
     status = 500
@@ -26,11 +27,14 @@ class GatewayError(Exception):
     close = False
     says = ""
 
-    def __init__(self, description: str = "", *, headers: Headers = (), cause: str = "") -> None:
+    def __init__(
+        self, description: str = "", *, headers: Headers = (), cause: str = "", why: str = ""
+    ) -> None:
         description = description or self.says
         super().__init__(description or self.code)
         self.description = description
         self.cause = cause
+        self.why = why
         self.headers = tuple(headers)
 
 

@@ -30,8 +30,9 @@ class Exchange:
     ``request_id`` is the client's own or made here, ``peer`` the client's address,
     ``wall`` tells the time (epoch seconds), ``has_trailers`` whether
     there may be any behind content in chunks. ``route`` and ``client_id`` are filled in as they
-    become known, for metrics and the access log; ``outcome`` at the end. ``stopping`` tells
-    whether nothing is read behind the request, or the gateway is about to stop.
+    become known, for metrics and the access log, as is ``upstream`` (its origin) for failures;
+    ``outcome`` at the end. ``stopping`` tells whether nothing is read behind the request, or the
+    gateway is about to stop.
     """
 
     request: web.BaseRequest
@@ -44,6 +45,7 @@ class Exchange:
     head: RequestHead | None = field(default=None, repr=False)  # has the token
     target: Target | None = None
     route: str = ""
+    upstream: str = ""
     client_id: str | None = None
     outcome: str = ""
     status: int = 0

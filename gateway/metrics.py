@@ -201,6 +201,12 @@ class Metrics:
             ["route", "outcome"],
             registry=registry,
         )
+        self._upstream_failure_causes = Counter(
+            "gateway_upstream_failure_causes",
+            "The same calls, by route and by what the upstream did.",
+            ["route", "cause"],
+            registry=registry,
+        )
         self._upstream_retries = Counter(
             "gateway_upstream_retries",
             "Requests sent again because an idle connection had closed.",
@@ -378,9 +384,10 @@ class Metrics:
         """A value in the store isn't an introspection document."""
         self._malformed.inc()
 
-    def upstream_failed(self, route: str, outcome: str) -> None:
-        """An upstream was unreachable, late, or made no sense."""
+    def upstream_failed(self, route: str, outcome: str, cause: str) -> None:
+        """An upstream was unreachable, late, or made no sense; ``cause`` as in ``causes``."""
         self._upstream_failures.labels(route, outcome).inc()
+        self._upstream_failure_causes.labels(route, cause).inc()
 
     def upstream_retried(self, route: str) -> None:
         """A request was sent again on another connection."""

@@ -38,7 +38,7 @@ from gateway.settings.types import same_path
 from gateway.token_request import undoubted
 from gateway.token_response import Unrecorded
 from gateway.tokens import token_key
-from gateway.upstream import outgoing, upstream_errors
+from gateway.upstream import origin, outgoing, upstream_errors
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -201,6 +201,7 @@ class OAuthEndpoints:
         assert exchange.target is not None
         query = exchange.target.query
         url = f"{self._urls[endpoint]}" + ("" if query is None else f"?{query}")
+        exchange.upstream = origin(url)
         with upstream_errors():
             async with (
                 asyncio.timeout(self._timeout_seconds),
@@ -219,7 +220,9 @@ class OAuthEndpoints:
                         break
                 if response.status < 200 or len(content) > MOST_BYTES:
                     response.close()
-                    raise UpstreamInvalid("The key manager's answer can not be passed on.")
+                    raise UpstreamInvalid(
+                        "The key manager's answer can not be passed on.", cause="too_large"
+                    )
                 return Answer(
                     response.status, response.reason or "", response.raw_headers, bytes(content)
                 )

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import ClientSession, web
 
 from gateway.clock import Clock
+from gateway.failures import UpstreamFailures
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.oauth import OAuthEndpoints
@@ -65,6 +66,7 @@ class Traffic:
             most_fields=limits.header_fields,
         )
         self._sessions: tuple[ClientSession, ...] = (session, key_manager)
+        failures = UpstreamFailures(metrics, monotonic=clock.monotonic)
         self._oauth = OAuthEndpoints(
             settings.key_manager,
             session=key_manager,
@@ -78,6 +80,7 @@ class Traffic:
             session,
             policy=policy,
             metrics=metrics,
+            failures=failures,
             max_body=limits.body,
             body_timeout_seconds=limits.body_timeout.total_seconds(),
         )
@@ -90,6 +93,7 @@ class Traffic:
             websocket=self.websocket,
             oauth=self._oauth,
             metrics=metrics,
+            failures=failures,
             clock=clock,
             realm=proxy.realm,
             max_header_bytes=limits.headers,
@@ -108,6 +112,7 @@ class Traffic:
                 validator=validator,
                 endpoint=self._oauth.endpoint,
                 metrics=metrics,
+                failures=failures,
                 clock=clock,
                 idle=self._tell_if_idle,
                 resolver=resolver,

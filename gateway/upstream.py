@@ -29,10 +29,12 @@ from aiohttp.http import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD
 from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from gateway.answer_head import MOST_FIELDS, ReceivedHead
 from gateway.answer_reader import AnswerReader, End
-from gateway.errors import UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
+from gateway.causes import CLOSED, CONNECT_TIMEOUT, RESET, SILENT, cause_of
+from gateway.errors import GatewayError, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
 from gateway.fields import one_spelling, to_bytes
 from gateway.resolver import Resolver, open_socket
@@ -166,6 +168,31 @@ class _LeftOver(aiohttp.ServerDisconnectedError):
     """What came is left over from another exchange: to this one nothing was said."""
 
 
+class _BrokeOff(aiohttp.ClientConnectionError):
+    """An answer of which something had come didn't go on."""
+
+    def __init__(self, failure: GatewayError) -> None:
+        super().__init__("the answer broke off")
+        self.failure = failure
+
+
+class _CutOff(aiohttp.ClientPayloadError):
+    """The same, for who reads its content."""
+
+    def __init__(self, failure: GatewayError) -> None:
+        super().__init__("the answer broke off")
+        self.failure = failure
+
+
+def _failure(error: BaseException, causes: Sequence[BaseException]) -> GatewayError:
+    if causes and isinstance(causes[0], UpstreamInvalid):
+        return causes[0]
+    if isinstance(error, TimeoutError):
+        return UpstreamTimeout(cause=SILENT)
+    cause = CLOSED if isinstance(error, aiohttp.ServerDisconnectedError) else RESET
+    return UpstreamUnreachable(cause=cause)
+
+
 class _UpstreamConnection(ResponseHandler):
     """A connection to an upstream, which reads answers as the fast lane does."""
 
@@ -213,14 +240,15 @@ class _UpstreamConnection(ResponseHandler):
 
         A request is only sent again where nothing of an answer came: not after this error.
         """
+        failure = _failure(exc, cause)
         if self._heard and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
-            exc = aiohttp.ClientConnectionError("the answer broke off")
-        elif cause and isinstance(cause[0], UpstreamInvalid):
-            exc = _LeftOver() if self._is_left_over() else cause[0]
+            exc = _BrokeOff(failure)
+        elif isinstance(failure, UpstreamInvalid):
+            exc = _LeftOver() if self._is_left_over() else failure
         super().set_exception(exc, *cause)
         content = self._payload
         if content is not None and not content.is_eof() and content.exception() is None:
-            content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+            content.set_exception(_CutOff(failure))
 
     def _is_left_over(self) -> bool:
         """Whether what came doesn't even begin as an answer, on a connection that had another."""
@@ -234,7 +262,7 @@ class _UpstreamConnection(ResponseHandler):
         """Take a connection that was reset for no end of content that ends with it."""
         content = self._payload
         if exc is not None and content is not None and not content.is_eof():
-            content.set_exception(aiohttp.ClientPayloadError("the answer broke off"))
+            content.set_exception(_CutOff(UpstreamUnreachable(cause=RESET)))
         super().connection_lost(exc)
 
 
@@ -439,10 +467,29 @@ def upstream_errors(body: RequestBody | None = None) -> Iterator[None]:
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         if body is not None and body.fault is not None:
             raise body.fault from None
-        if isinstance(error, TimeoutError):  # aiohttp's time-outs are, too
-            raise UpstreamTimeout from None
-        if isinstance(error, _LeftOver):
-            raise UpstreamInvalid(cause="left_over") from None
-        if isinstance(error, aiohttp.ClientConnectionError | OSError):
-            raise UpstreamUnreachable from None
-        raise UpstreamInvalid from None
+        raise upstream_error(error) from None
+
+
+def upstream_error(error: Exception) -> GatewayError:
+    """Return what a failure of aiohttp's client, or of a connection, means, with its cause."""
+    if isinstance(error, _BrokeOff | _CutOff):
+        return error.failure
+    if isinstance(error, aiohttp.ClientConnectorError):
+        untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
+        cause, why = cause_of(cast("Any", error).certificate_error if untrusted else error.os_error)
+        return UpstreamUnreachable(cause=cause, why=why)
+    if isinstance(error, TimeoutError):  # aiohttp's time-outs are, too
+        connecting = isinstance(error, aiohttp.ConnectionTimeoutError)
+        return UpstreamTimeout(cause=CONNECT_TIMEOUT if connecting else SILENT)
+    if isinstance(error, _LeftOver):
+        return UpstreamInvalid(cause="status_line")
+    if isinstance(error, aiohttp.ClientConnectionError | OSError):
+        closed = isinstance(error, aiohttp.ServerDisconnectedError)
+        return UpstreamUnreachable(cause=CLOSED if closed else RESET)
+    cause_given = error.__cause__
+    return cause_given if isinstance(cause_given, GatewayError) else UpstreamInvalid(cause="other")
+
+
+def origin(url: str) -> str:
+    """Return the scheme, host and port of a URL, without what else it may say."""
+    return str(URL(url, encoded=True).origin())

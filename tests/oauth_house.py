@@ -13,6 +13,7 @@ from scripted_key_manager import Message, ScriptedKeyManager, read_message
 from streams import closed
 
 from gateway.cache import FactsCache
+from gateway.failures import UpstreamFailures
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.oauth import OAuthEndpoints
@@ -72,6 +73,7 @@ class OAuthHouse:
         limits = limits or Limits()
         section = KeyManager(**{"url": self.key_manager.url, **settings})
         policy = HeaderPolicy()
+        failures = UpstreamFailures(self.metrics, monotonic=self.clock.monotonic)
         session = open_session(
             connect_timeout_seconds=section.connect_timeout.total_seconds(),
             read_timeout_seconds=section.read_timeout.total_seconds(),
@@ -91,6 +93,7 @@ class OAuthHouse:
             session,
             policy=policy,
             metrics=self.metrics,
+            failures=failures,
             max_body=limits.body,
             body_timeout_seconds=5.0,
         )
@@ -101,6 +104,7 @@ class OAuthHouse:
             websocket=WebSocketProxy(http, most_message=0),
             oauth=self.endpoints,
             metrics=self.metrics,
+            failures=failures,
             clock=self.clock,
             realm="gateway",
             max_header_bytes=limits.headers,

@@ -189,7 +189,7 @@ def test_an_answer_that_is_cut_off(said: bytes) -> None:
     reader.feed(said)
     with pytest.raises(UpstreamInvalid) as caught:
         reader.feed_eof()
-    assert caught.value.cause == "cut_off"
+    assert caught.value.cause == "closed"
 
 
 def test_nothing_is_missing_of_a_whole_answer() -> None:

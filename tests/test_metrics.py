@@ -76,8 +76,11 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
     ([("store_failure", "revoke")], {("gateway_store_failures_total", "revoke"): 1}),
     ([("malformed_document",)], {("gateway_store_malformed_documents_total",): 1}),
     (
-        [("upstream_failed", "orders", "upstream_timeout")],
-        {("gateway_upstream_failures_total", "upstream_timeout", "orders"): 1},
+        [("upstream_failed", "orders", "upstream_timeout", "silent")],
+        {
+            ("gateway_upstream_failures_total", "upstream_timeout", "orders"): 1,
+            ("gateway_upstream_failure_causes_total", "silent", "orders"): 1,
+        },
     ),
     ([("upstream_retried", "orders")], {("gateway_upstream_retries_total", "orders"): 1}),
     ([("token_recorded", "stored")], {("gateway_tokens_recorded_total", "stored"): 1}),

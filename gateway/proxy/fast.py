@@ -18,6 +18,7 @@ from yarl import URL
 from gateway.bearer import credentials
 from gateway.clock import Clock
 from gateway.errors import GatewayError
+from gateway.failures import UpstreamFailures
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.proxy.fast_exchange import FastExchange
@@ -63,6 +64,7 @@ class FastLane:
         validator: Validator,
         endpoint: Callable[[str], str | None],
         metrics: Metrics,
+        failures: UpstreamFailures,
         clock: Clock,
         idle: Callable[[], None],
         log_access: Callable[[FastExchange, str, float], None] | None,
@@ -84,6 +86,7 @@ class FastLane:
         )
         self.validator = validator
         self.metrics = metrics
+        self.failures = failures
         self.realm = proxy.realm
         self.identity_prefix = policy.identity_prefix
         self.revalidate_seconds = limits.revalidate_streams.total_seconds()

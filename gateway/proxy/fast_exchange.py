@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.bearer import authorize
+from gateway.causes import CONNECT_TIMEOUT, SILENT
 from gateway.errors import GatewayError, StoreUnavailable, UpstreamTimeout
 from gateway.exchange import error_parts, reason_phrase
 from gateway.fields import render
@@ -169,7 +170,7 @@ class FastExchange:
         was_sent, self.upstream = self.upstream is not None, None
         if self.status:
             # Part of an answer is out. It must not look whole (RFC 9112 §8).
-            self._lane.metrics.upstream_failed(self.route.name, "upstream_aborted")
+            self._note_failure(error, "upstream_aborted")
             log.warning(
                 "upstream failed within its answer",
                 route=self.route.name,
@@ -232,6 +233,10 @@ class FastExchange:
             self._write(_LAST_CHUNK)
         self._complete()
 
+    def _note_failure(self, error: GatewayError, outcome: str = "") -> None:
+        upstream = self._request.target.pool.origin
+        self._lane.failures.failed(self.route.name, upstream, error, outcome)
+
     def _send_head(self, head: AnswerHead, content: bytes) -> None:
         self.status = head.status
         lane = self._lane
@@ -255,7 +260,7 @@ class FastExchange:
         """Answer with an error of the gateway's own."""
         self.status = error.status
         if error.outcome.startswith("upstream_"):
-            self._lane.metrics.upstream_failed(self.route.name, error.outcome)
+            self._note_failure(error)
         self._closes = error.close or self._request.section.closes or self._lane.draining
         fields, body = error_parts(error, self.request_id)
         line = f"HTTP/1.1 {error.status} {reason_phrase(error.status)}\r\n"
@@ -274,6 +279,9 @@ class FastExchange:
 
     def _complete(self, outcome: str = "proxied") -> None:
         """All is written; the exchange ends when the operating system has taken it."""
+        failures = self._lane.failures
+        if failures.failing and outcome == "proxied":
+            failures.answered(self._request.target.pool.origin)
         self.ticks_left = 0
         self._outcome = outcome
         if self.client.writing_paused:
@@ -308,10 +316,12 @@ class FastExchange:
             self._leave_lookup()
             self._judge_without_store()
             return
+        waiting = self._waiting
         self._leave_upstream()
         # No second attempt: an upstream that is slow is not one that has closed.
         self._retried = True
-        self.upstream_failed(UpstreamTimeout(), silent=True)
+        cause = CONNECT_TIMEOUT if waiting else SILENT
+        self.upstream_failed(UpstreamTimeout(cause=cause), silent=True)
 
     def fault(self) -> None:
         """The gateway itself failed: say so, or cut the client off."""

@@ -15,6 +15,7 @@ from yarl import URL
 from gateway.answer_head import ReceivedHead
 from gateway.errors import UpstreamInvalid
 from gateway.exchange import Exchange, RelayedResponse, RequestBody
+from gateway.failures import UpstreamFailures
 from gateway.fields import Fields
 from gateway.framing import received_content
 from gateway.headers import HeaderPolicy, client_response, upstream_request
@@ -22,7 +23,14 @@ from gateway.metrics import Metrics
 from gateway.proxy.answers import render_interim
 from gateway.routes import Route
 from gateway.tokens import Facts
-from gateway.upstream import IDEMPOTENT, AnswerListener, outgoing, upstream_errors
+from gateway.upstream import (
+    IDEMPOTENT,
+    AnswerListener,
+    origin,
+    outgoing,
+    upstream_error,
+    upstream_errors,
+)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -79,12 +87,14 @@ class HttpProxy:
         *,
         policy: HeaderPolicy,
         metrics: Metrics,
+        failures: UpstreamFailures,
         max_body: int,
         body_timeout_seconds: float,
     ) -> None:
         self._session = session
         self._policy = policy
         self._metrics = metrics
+        self._failures = failures
         self._max_body = max_body
         self._body_timeout_seconds = body_timeout_seconds
         self._read_timeout_seconds = session.timeout.sock_read
@@ -147,6 +157,7 @@ class HttpProxy:
         assert exchange.target is not None
         method = exchange.request.method
         url = route.url(exchange.target)
+        exchange.upstream = origin(url)
         headers = outgoing(fields, url)
         has_body = exchange.head.has_body
 
@@ -285,7 +296,8 @@ class HttpProxy:
             exchange.outcome = body.fault.outcome
             return
         exchange.outcome = "upstream_aborted"
-        self._metrics.upstream_failed(exchange.route, exchange.outcome)
+        failure = upstream_error(error)
+        self._failures.failed(exchange.route, exchange.upstream, failure, exchange.outcome)
         log.warning(
             "upstream failed within its answer", route=exchange.route, error=type(error).__name__
         )

@@ -12,6 +12,7 @@ from gateway.bearer import authorize, credentials
 from gateway.clock import Clock
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
+from gateway.failures import UpstreamFailures
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
@@ -56,6 +57,7 @@ class Pipeline:
         websocket: WebSocketProxy,
         oauth: OAuthAnswers,
         metrics: Metrics,
+        failures: UpstreamFailures,
         clock: Clock,
         realm: str,
         max_header_bytes: int,
@@ -71,6 +73,7 @@ class Pipeline:
         self._websocket = websocket
         self._oauth = oauth
         self._metrics = metrics
+        self._failures = failures
         self._clock = clock
         self._realm = realm
         self._max_header_bytes = max_header_bytes
@@ -118,11 +121,11 @@ class Pipeline:
 
     async def _answer_or_refuse(self, exchange: Exchange) -> web.StreamResponse:
         try:
-            return await self._answer(exchange)
+            response = await self._answer(exchange)
         except GatewayError as error:
             exchange.outcome = error.outcome
             if error.outcome.startswith("upstream_"):
-                self._metrics.upstream_failed(exchange.route, error.outcome)
+                self._failures.failed(exchange.route, exchange.upstream, error)
             return error_response(error, exchange)
         except ConnectionError:
             raise
@@ -136,6 +139,9 @@ class Pipeline:
             fault.close = True
             exchange.outcome = fault.outcome
             return error_response(fault, exchange)
+        if self._failures.failing:
+            self._failures.answered(exchange.upstream)
+        return response
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from gateway.causes import CONNECT_TIMEOUT, cause_of
 from gateway.errors import GatewayError, UpstreamTimeout, UpstreamUnreachable
 from gateway.proxy.upstream import UpstreamConnection, UpstreamExchange
 from gateway.resolver import is_numeric, open_socket
@@ -25,6 +26,8 @@ class UpstreamPool:
         assert parts.hostname is not None
         self._pools = pools
         self.most_fields = pools.most_fields
+        self.origin = origin
+        """Scheme, host and port, as in a URL."""
         self._host = parts.hostname
         self._tls = pools.tls if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
@@ -130,13 +133,15 @@ class UpstreamPool:
         try:
             async with asyncio.timeout(self._pools.connect_timeout_seconds):
                 connection = await self._open()
-        except TimeoutError:
-            error = UpstreamTimeout()
-        except OSError:  # refused, not resolved, not trusted
-            error = UpstreamUnreachable()
+        except OSError as failure:  # refused, not resolved, not trusted, not in time
+            cause, why = cause_of(failure)
+            if cause == CONNECT_TIMEOUT:
+                error = UpstreamTimeout(cause=cause, why=why)
+            else:
+                error = UpstreamUnreachable(cause=cause, why=why)
         except Exception:
             log.exception("connecting to an upstream failed")
-            error = UpstreamUnreachable()
+            error = UpstreamUnreachable(cause="other")
         except BaseException:  # cancelled
             self._give_room()
             raise

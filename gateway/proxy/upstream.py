@@ -8,6 +8,7 @@ import structlog
 
 from gateway.answer_head import ReceivedHead
 from gateway.answer_reader import AnswerReader, End, Part
+from gateway.causes import CLOSED, RESET
 from gateway.errors import GatewayError, UpstreamInvalid, UpstreamUnreachable
 from gateway.proxy.answers import AnswerHead, AnswerHeads, read_head, render_interim
 
@@ -243,4 +244,5 @@ class UpstreamConnection(asyncio.Protocol):
             with suppress(UpstreamInvalid):  # it is cut off
                 self._tell(exchange, self._reader.feed_eof())
         if self.exchange is not None:
-            self._fail(exchange, UpstreamUnreachable())
+            cause = RESET if exc is not None else CLOSED
+            self._fail(exchange, UpstreamUnreachable(cause=cause))

@@ -7,9 +7,11 @@ from itertools import product
 
 import pytest
 from backends import Connection, answering, scripted
+from clocks import FakeClock
 from wire import connect, fetch, request
 
 from gateway.exchange import RelayedResponse, RequestBody
+from gateway.failures import UpstreamFailures
 from gateway.headers import HeaderPolicy
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
@@ -129,6 +131,7 @@ async def test_an_upstream_that_takes_the_body_and_falls_silent() -> None:
         session,
         policy=HeaderPolicy(),
         metrics=Metrics(),
+        failures=UpstreamFailures(Metrics(), monotonic=FakeClock().monotonic),
         max_body=100,
         body_timeout_seconds=1,
     )
