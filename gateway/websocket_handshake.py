@@ -33,8 +33,11 @@ def client_key(head: RequestHead) -> bytes:
     """Return the key that a client's handshake is answered by.
 
     Raises:
-        BadRequest: it is malformed, or of another version (RFC 6455 §4.2.1).
+        BadRequest: it is malformed, or of another version (RFC 6455 §4.2.1); or it has content,
+            which the backend would take for frames, or frames for content.
     """
+    if head.has_body:
+        raise BadRequest("A WebSocket handshake has no content.")
     keys = _values(head, b"sec-websocket-key")
     versions = _values(head, b"sec-websocket-version")
     if versions != [_VERSION]:
@@ -54,7 +57,11 @@ def upstream_handshake(fields: Iterable[tuple[bytes, bytes]], nonce: bytes) -> F
     ``nonce`` are 16 random bytes. The subprotocols that the client offers go with it.
     """
     return [
-        *((name, value) for name, value in fields if name.lower() not in _MADE_HERE),
+        *(
+            (name, value)
+            for name, value in fields
+            if name.lower() not in _MADE_HERE and name.lower() not in _NO_CONTENT
+        ),
         (b"Connection", b"Upgrade"),
         (b"Upgrade", b"websocket"),
         (b"Sec-WebSocket-Version", _VERSION),

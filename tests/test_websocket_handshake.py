@@ -50,6 +50,27 @@ def test_good_keys(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "field",
+    [(b"Content-Length", b"5"), (b"Transfer-Encoding", b"chunked")],
+    ids=["a length", "chunks"],
+)
+def test_a_handshake_has_no_content(field: tuple[bytes, bytes]) -> None:
+    """What came behind it would be frames to one end and content to the other."""
+    with pytest.raises(BadRequest) as caught:
+        client_key(head(version(), key(), field))
+    assert caught.value.close
+
+
+def test_a_length_of_nothing_is_none() -> None:
+    """Some clients send it; it isn't forwarded."""
+    nothing = (b"Content-Length", b"0")
+    assert client_key(head(version(), key(), nothing)) == KEY
+    names = {name for name, _ in upstream_handshake([nothing, (b"Accept", b"*/*")], NONCE)}
+    assert b"Content-Length" not in names
+    assert b"Accept" in names
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         [version()],

@@ -30,7 +30,7 @@ _SCHEME = len(b"Bearer ")
 _PLACEHOLDER = b"x"
 _FIRST_LINE = b"GET / HTTP/1.1"
 _FOLDED = re.compile(rb"\r\n[ \t]")
-_NOT_SIMPLE = frozenset({b"expect", b"max-forwards", b"upgrade"})
+_NOT_SIMPLE = frozenset({b"expect", b"max-forwards"})
 _ENTRY_BYTES = 600  # what an item takes beside its bytes
 # An empty body is announced where one would be expected, and only there (RFC 9110 §8.6).
 _BODY_NOT_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -211,7 +211,9 @@ class Sections:
         except (HttpProcessingError, GatewayError):
             return None
         names = {name.lower() for name, _ in message.raw_headers}
-        if head.chunked or message.upgrade or names & _NOT_SIMPLE or not head.host:
+        if head.chunked or names & _NOT_SIMPLE or not head.host:
+            return None
+        if head.upgrade == b"websocket":  # any other is ignored (RFC 9110 §7.8)
             return None
         if cut and len(head.authorizations) != 1:
             return None

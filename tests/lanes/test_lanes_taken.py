@@ -37,6 +37,10 @@ TAKEN: dict[str, tuple[bytes, Setting, int]] = {
     "a request id": (_ask("GET /orders", "X-Request-ID: mine"), HOT, 200),
     "cookies": (_ask("GET /orders", "Cookie: a=1", "Cookie: b=2"), HOT, 200),
     "Connection: keep-alive": (_ask("GET /orders", "Connection: keep-alive"), HOT, 200),
+    "an upgrade to HTTP/2, as Java's client asks for": (
+        *(_ask("GET /orders", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"), HOT, 200),
+    ),
+    "an upgrade that isn't nominated": (_ask("GET /orders", "Upgrade: websocket"), HOT, 200),
     "a prefix to strip": (_ask("GET /strip/it/x"), HOT, 200),
     "a public path": (_ask("GET /public", token=None), HOT, 200),
     "scopes": (_ask("GET /admin", token="admin"), HOT, 200),

@@ -83,7 +83,9 @@ def refusals() -> dict[str, tuple[int, str, tuple[str, ...], str | None]]:
         "a bad field": (400, "/", ("X_A: 1",), "good"),
         "no token": (401, "/", (), None),
         "a bad token": (401, "/", (), "bad"),
-        "no token that is one": (400, "/", (), "{"),
+        "no token that is one": (401, "/", (), "{"),
+        "two tokens": (400, "/", ("Authorization: Bearer a", "Authorization: Bearer b"), None),
+        "no Host": (400, "/", ("Host:",), "good"),
         "a token in the query": (400, "/?access_token=good", (), None),
         "no scope": (403, "/admin", (), "good"),
         "no route": (404, "/nowhere", (), "good"),
@@ -126,7 +128,7 @@ async def test_content_that_a_refusal_left_unread_is_never_a_request(
             raise StoreUnavailable
 
         if status == 503:
-            monkeypatch.setattr(gateway.validator._lookups, "_get_many", fail)
+            monkeypatch.setattr(gateway.validator._lookups, "_find_many", fail)
         async with connect(gateway.url) as client:
             head = request(target, *fields, framing, method=method, token=token)
             await client.send(head)

@@ -575,3 +575,46 @@ class TestBigMessages:
                 await backend.connections[0].gone.wait()
         (told,) = FrameReader(masked=True).feed(backend.connections[0].received)
         assert told == Close(1009)
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 5", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("token", ["good", None])
+async def test_a_handshake_with_content_reaches_no_backend(
+    gateway: Gateway, backend: RecordingBackend, framing: str, token: str | None
+) -> None:
+    """400: one end would wait for content, or take it for frames; nothing behind it is read."""
+    target = "/" if token else "/public"
+    async with connect(gateway.url) as client:
+        handshake = request(target, *HANDSHAKE, framing, token=token)
+        await client.send(handshake, request("/smuggled"))
+        answer = await client.answer()
+        assert (answer.status, answer.values("Connection")) == (400, [b"close"])
+        assert await client.ended()
+    assert backend.seen == []
+
+
+async def test_what_follows_a_declined_handshake_is_the_next_request(
+    gateway: Gateway, backend: RecordingBackend
+) -> None:
+    """The backend here speaks no WebSocket; the client goes on by HTTP, as RFC 6455 §4.1 has it."""
+    upload = request("/upload", method="POST", body=b"hello")
+    async with connect(gateway.url) as client:
+        await client.send(request("/", *HANDSHAKE), upload[:-3])
+        answer = await client.answer()
+        assert (answer.status, answer.body) == (200, b"from the backend")
+        await client.send(upload[-3:])
+        assert (await client.answer()).status == 200
+    assert [(seen.target, seen.body) for seen in backend.seen] == [
+        ("/", b""),
+        ("/upload", b"hello"),
+    ]
+
+
+async def test_frames_sent_with_the_handshake_are_relayed() -> None:
+    """A client that doesn't wait for the answer loses nothing."""
+    async with relayed(echo) as (_, gateway, _), connect(gateway.url) as client:
+        sent = frame(TEXT, b"hello", key=b"abcd")
+        await client.send(request("/", *HANDSHAKE), sent[:4])
+        assert (await client.head()).status == 101
+        await client.send(sent[4:])
+        assert await client.read(7) == b"\x81\x05hello"
