@@ -58,7 +58,7 @@ def test_counters_are_watched_as_rates() -> None:
 def test_labels_exist() -> None:
     """Those by which the dashboard and the rules select and group."""
     by_prometheus = {"instance", "job", "le"}
-    known = {"route", "outcome", "cache", "cause", "result", "command"}
+    known = {"route", "outcome", "cache", "cause", "result", "command", "reason", "member"}
     grouped = {
         label.strip()
         for text in EXPRESSIONS
