@@ -79,6 +79,14 @@ class AnswerReader:
             self._read_content(self.head, data, parts)
         return parts
 
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the answer's content goes on until the connection ends."""
+        head = self.head
+        return (
+            head is not None and head.content.length is None and not head.content.chunked
+        ) and not self.ended
+
     def feed_eof(self) -> list[Part]:
         """Return what the end of the connection brings: the end, where the answer has no other.
 
@@ -87,7 +95,7 @@ class AnswerReader:
         """
         if self.ended or (self.head is not None and self.head.status == 101):
             return []
-        if self.head is None or self._chunks is not None or self.head.content.length is not None:
+        if not self.ends_with_connection:
             raise UpstreamInvalid(cause=CLOSED)
         self.ended = True
         return [End.LAST]

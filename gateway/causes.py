@@ -9,6 +9,7 @@ CONNECT_TIMEOUT = "connect_timeout"
 SILENT = "silent"
 CLOSED = "closed"
 RESET = "reset"
+NO_CLOSE_NOTIFY = "no_close_notify"
 
 _BY_NUMBER = {
     errno.ECONNREFUSED: "refused",

@@ -54,6 +54,7 @@ class Traffic:
             ca_file=proxy.ca_file,
             resolver=resolver,
             most_fields=limits.header_fields,
+            accept_incomplete_close=proxy.accept_incomplete_close,
             trace=reuse_trace(),
         )
         key_manager = open_session(

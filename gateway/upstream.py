@@ -33,11 +33,12 @@ from yarl import URL
 
 from gateway.answer_head import MOST_FIELDS, ReceivedHead
 from gateway.answer_reader import AnswerReader, End
-from gateway.causes import CLOSED, CONNECT_TIMEOUT, RESET, SILENT, cause_of
+from gateway.causes import CLOSED, CONNECT_TIMEOUT, NO_CLOSE_NOTIFY, RESET, SILENT, cause_of
 from gateway.errors import GatewayError, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from gateway.exchange import RequestBody
 from gateway.fields import one_spelling, to_bytes
 from gateway.resolver import Resolver, open_socket
+from gateway.tls_end import tls_end
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
 """Methods that may be sent twice (RFC 9110 §9.2.2); those of them that a gateway forwards."""
@@ -196,8 +197,15 @@ def _failure(error: BaseException, causes: Sequence[BaseException]) -> GatewayEr
 class _UpstreamConnection(ResponseHandler):
     """A connection to an upstream, which reads answers as the fast lane does."""
 
+    accepts_incomplete_close = False
     _heard = False
     _exchanges = 0
+    _tls: ssl.SSLObject | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection."""
+        super().connection_made(transport)
+        self._tls = transport.get_extra_info("ssl_object")
 
     def is_connected(self) -> bool:
         """Whether the pool may give the connection out: not once something came unasked.
@@ -259,11 +267,25 @@ class _UpstreamConnection(ResponseHandler):
         )
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Take a connection that was reset for no end of content that ends with it."""
+        """Take a connection that was reset, or cut, for no end of content that ends with it."""
+        end = tls_end(self._tls)
+        if end.rest:
+            self.data_received(end.rest)
         content = self._payload
-        if exc is not None and content is not None and not content.is_eof():
-            content.set_exception(_CutOff(UpstreamUnreachable(cause=RESET)))
+        meant = end.meant or self.accepts_incomplete_close or not self._ends_with_connection()
+        if content is not None and not content.is_eof() and (exc is not None or not meant):
+            cause = RESET if exc is not None else NO_CLOSE_NOTIFY
+            content.set_exception(_CutOff(UpstreamUnreachable(cause=cause)))
         super().connection_lost(exc)
+
+    def _ends_with_connection(self) -> bool:
+        return isinstance(self._parser, _AnswerParser) and self._parser.reader.ends_with_connection
+
+
+class _ForgivingConnection(_UpstreamConnection):
+    """One whose upstream may close without a closure alert."""
+
+    accepts_incomplete_close = True
 
 
 class _UpstreamRequest(ClientRequest):
@@ -407,6 +429,7 @@ def open_session(
     ca_file: Path | None = None,
     resolver: Resolver | None = None,
     most_fields: int = MOST_FIELDS,
+    accept_incomplete_close: bool = False,
     trace: aiohttp.TraceConfig | None = None,
 ) -> ClientSession:
     """Return a session that adds nothing to a message, follows nothing and remembers nothing.
@@ -424,7 +447,8 @@ def open_session(
         resolver=_Addresses(resolver or Resolver()),
         ssl=context,
     )
-    protocol = partial(_UpstreamConnection, loop=asyncio.get_running_loop())
+    kind = _ForgivingConnection if accept_incomplete_close else _UpstreamConnection
+    protocol = partial(kind, loop=asyncio.get_running_loop())
     # There is no other way to have a protocol of our own.
     connector._factory = cast("partial[ResponseHandler]", protocol)  # noqa: SLF001
     session = ClientSession(

@@ -116,6 +116,7 @@ class FastLane:
             tick_seconds=tick,
             ca_file=proxy.ca_file,
             resolver=resolver,
+            accept_incomplete_close=proxy.accept_incomplete_close,
             most_fields=limits.header_fields,
         )
         self._active: set[FastExchange] = set()

@@ -26,6 +26,7 @@ class UpstreamPool:
         assert parts.hostname is not None
         self._pools = pools
         self.most_fields = pools.most_fields
+        self.accepts_incomplete_close = pools.accepts_incomplete_close
         self.origin = origin
         """Scheme, host and port, as in a URL."""
         self._host = parts.hostname

@@ -29,7 +29,9 @@ class UpstreamPools:
         ca_file: Path | None = None,
         resolver: Resolver | None = None,
         most_fields: int = MOST_FIELDS,
+        accept_incomplete_close: bool = False,
     ) -> None:
+        self.accepts_incomplete_close = accept_incomplete_close
         self.resolver = resolver or Resolver()
         self.connect_timeout_seconds = connect_timeout_seconds
         self.renewal_ticks = int(_RENEWAL_SECONDS / tick_seconds)

@@ -1,16 +1,17 @@
 """A connection to an upstream, for exchanges that have no task to wait in."""
 
 import asyncio
-from contextlib import suppress
+import ssl
 from typing import TYPE_CHECKING, Protocol, cast
 
 import structlog
 
 from gateway.answer_head import ReceivedHead
 from gateway.answer_reader import AnswerReader, End, Part
-from gateway.causes import CLOSED, RESET
+from gateway.causes import CLOSED, NO_CLOSE_NOTIFY, RESET
 from gateway.errors import GatewayError, UpstreamInvalid, UpstreamUnreachable
 from gateway.proxy.answers import AnswerHead, AnswerHeads, read_head, render_interim
+from gateway.tls_end import tls_end
 
 if TYPE_CHECKING:
     from gateway.proxy.pool import UpstreamPool
@@ -65,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_reader",
         "_remaining",
+        "_tls",
         "closes",
         "counted",
         "exchange",
@@ -87,10 +89,12 @@ class UpstreamConnection(asyncio.Protocol):
         self.held = False
         self._remaining = -1  # bytes of content to come; negative while that isn't known
         self._reader: AnswerReader | None = None
+        self._tls: ssl.SSLObject | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._tls = transport.get_extra_info("ssl_object")
         self.transport.set_write_buffer_limits(high=0)  # so that uvloop writes at once
 
     def serve(self, exchange: UpstreamExchange, *, reused: bool) -> None:
@@ -237,12 +241,18 @@ class UpstreamConnection(asyncio.Protocol):
         """Forget the connection; by its end an answer without a length is whole."""
         self.transport = None
         self._pool.forget(self)
+        if self.exchange is None:
+            return
+        end = tls_end(self._tls)
+        if end.rest:
+            self.data_received(end.rest)
         exchange = self.exchange
         if exchange is None:
             return
-        if self._reader is not None and exc is None:
-            with suppress(UpstreamInvalid):  # it is cut off
+        cause = RESET if exc is not None else CLOSED
+        if self._reader is not None and self._reader.ends_with_connection and exc is None:
+            if end.meant or self._pool.accepts_incomplete_close:
                 self._tell(exchange, self._reader.feed_eof())
-        if self.exchange is not None:
-            cause = RESET if exc is not None else CLOSED
-            self._fail(exchange, UpstreamUnreachable(cause=cause))
+                return
+            cause = NO_CLOSE_NOTIFY
+        self._fail(exchange, UpstreamUnreachable(cause=cause))

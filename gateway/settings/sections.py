@@ -340,6 +340,11 @@ class Proxy(Section):
     ca_file: Filename | None = Field(
         None, description="PEM file with the authorities to trust for https upstreams."
     )
+    accept_incomplete_close: Flag = Field(
+        False,
+        description="Take an answer without a length, from an https upstream that closes without "
+        "a closure alert, for whole.",
+    )
     fast_lane: Flag = Field(
         True,
         description="Answer simple requests without a task of their own; false for debugging.",
