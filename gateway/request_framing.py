@@ -19,28 +19,44 @@ Beyond them it may have as many as an eighth of its content.
 _CONTENT_PER_SURPLUS = 8
 
 # One space each (RFC 9112 §3); what a target may be is for the router to say.
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) [\x21-\x7e\x80-\xff]+ HTTP/1\.([01])")
+_REQUEST_LINE = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) [\x21-\x7e\x80-\xff]+ HTTP/1\.([01])\r\n"
+)
 _NAME = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*"
 _FIELD_LINES = re.compile(rb"(?:" + _NAME + rb":" + _VALUE + rb"\r\n)*+")
 _FIELD_LINE = re.compile(_NAME + rb":" + _VALUE + rb"\r\n")
 _FRAMING_FIELD = re.compile(
-    rb"^(content-length|transfer-encoding):[ \t]*([^\r\n]*?)[ \t]*\r$",
-    re.IGNORECASE | re.MULTILINE,
+    rb"\n((?i:content-length|transfer-encoding)):[ \t]*([^\r\n]*?)[ \t]*(?=\r)"
 )
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;" + _VALUE + rb")?\r\n")
+# A run of the smallest chunks, each as short as it can be.
+_SMALL_CHUNKS = re.compile(
+    rb"(?:%b)*+"
+    % rb"|".join(rb"%x\r\n[\x00-\xff]{%d}\r\n" % (size, size) for size in range(1, 16)),
+    re.IGNORECASE,
+)
+_MOST_CHUNKS_AT_ONCE = 1000  # a millisecond's work, beside what the parser has with them
+_HEAD_END = b"\r\n\r\n"
 _HEAD_SLACK = 512  # for what ``limits.headers`` doesn't count: method, version, spaces, line ends
 
 
 class _State(Enum):
+    """What of a request comes next."""
+
     BETWEEN = auto()
     HEAD = auto()
     LENGTH = auto()
-    CHUNK_LINE = auto()
+    SIZE = auto()
     CHUNK = auto()
     CHUNK_END = auto()
     TRAILERS = auto()
     WHOLE = auto()
+
+
+# By these names, as looking one up in its class takes longer than what is done in it.
+_BETWEEN, _HEAD, _LENGTH, _SIZE, _CHUNK, _CHUNK_END, _TRAILERS, _WHOLE = _State
+_IN_CHUNKS = (_SIZE, _CHUNK, _CHUNK_END, _TRAILERS)
 
 
 class RequestFramer:
@@ -58,7 +74,7 @@ class RequestFramer:
     def __init__(self) -> None:
         self.heads = 0
         self.had_trailers = self.to_head = False
-        self._state = _State.BETWEEN
+        self._state = _BETWEEN
         self._line = bytearray()  # what is here of a header section, a chunk line or a trailer
         self._left = 0  # of the content, a chunk, the end of one, or the trailers
         self._content = 0  # in chunks, until now
@@ -67,28 +83,29 @@ class RequestFramer:
     @property
     def idle(self) -> bool:
         """Whether nothing of a request is here."""
-        return self._state is _State.BETWEEN
+        return self._state is _BETWEEN
 
     @property
     def in_head(self) -> bool:
         """Whether a header section has begun, and not ended."""
-        return self._state is _State.HEAD
+        return self._state is _HEAD
 
     @property
     def whole(self) -> bool:
         """Whether all of a request is here; ``next`` is called before another."""
-        return self._state is _State.WHOLE
+        return self._state is _WHOLE
 
     def next(self) -> None:
         """Begin with another request."""
-        self._state = _State.BETWEEN
+        self._state = _BETWEEN
         self.had_trailers = False
 
     def take(self, data: bytes, max_head: int) -> tuple[bytes, bytes]:
         """Return what of ``data`` belongs to the request at hand, and what lies behind it.
 
         What is no part of any is left out: empty lines before a request (RFC 9112 §2.2), and
-        trailers, which nobody here reads (RFC 9110 §6.5.1).
+        trailers, which nobody here reads (RFC 9110 §6.5.1). Of very many chunks it takes some
+        at a time: until all of the request is here, what lies behind is to be given again.
 
         Raises:
             BadRequest: it isn't framed beyond doubt, or its chunks have too much around them, or
@@ -96,16 +113,16 @@ class RequestFramer:
             NotImplementedHere: its content has codings that aren't undone here.
             HeadersTooLarge: its header section has more than ``max_head`` bytes.
         """
-        if self._state is _State.BETWEEN:
+        if self._state is _BETWEEN:
             data = self._begin(data)
-        end = self._read_head(data, max_head) if self._state is _State.HEAD else 0
-        if self._state is _State.LENGTH:
+        end = self._read_head(data, max_head) if self._state is _HEAD else 0
+        if self._state is _LENGTH:
             taken = min(self._left, len(data) - end)
             self._left -= taken
             end += taken
             if not self._left:
-                self._state = _State.WHOLE
-        elif self._state not in {_State.BETWEEN, _State.HEAD, _State.WHOLE}:
+                self._state = _WHOLE
+        elif self._state in _IN_CHUNKS:
             return self._read_chunks(data, end, max_head)
         return data[:end], data[end:]
 
@@ -121,67 +138,66 @@ class RequestFramer:
             self._line += data
             return b""
         if data:
-            self._state = _State.HEAD
+            self._state = _HEAD
         return data
 
     def _read_head(self, data: bytes, max_head: int) -> int:
         """Return where in ``data`` the header section ends, or the data does."""
         known = len(self._line)
-        self._line += data
-        self.to_head = self._line.startswith(b"HEAD ")
-        end = self._line.find(b"\r\n\r\n", max(0, known - 3))
-        if (len(self._line) if end < 0 else end) > max_head + _HEAD_SLACK:
+        if known or _HEAD_END not in data:
+            self._line += data
+            end = self._line.find(_HEAD_END, max(0, known - 3)) + 4
+            here: bytes | bytearray = self._line
+        else:
+            end = data.find(_HEAD_END) + 4
+            here = data
+        self.to_head = here.startswith(b"HEAD ")
+        ended = end >= 4
+        if (end if ended else len(here)) > max_head + _HEAD_SLACK:
             raise too_many_bytes()
-        if end < 0:
+        if not ended:
             return len(data)
-        line, _, section = bytes(self._line[: end + 2]).partition(b"\r\n")
-        self._line = bytearray()
-        self._judge(line, section)
+        head = bytes(here[: end - 2])
+        if known:
+            self._line = bytearray()
+        self._judge(head)
         self.heads += 1
-        return end + 4 - known
+        return end - known
 
-    def _judge(self, line: bytes, section: bytes) -> None:
-        match = _REQUEST_LINE.fullmatch(line)
+    def _judge(self, head: bytes) -> None:
+        match = _REQUEST_LINE.match(head)
         if match is None:
             raise BadRequest("The request line is malformed.")
-        if not _FIELD_LINES.fullmatch(section):
+        if not _FIELD_LINES.fullmatch(head, match.end()):
             raise BadRequest("The header section is malformed.")
-        found: dict[bytes, list[bytes]] = {b"content-length": [], b"transfer-encoding": []}
-        for name, value in _FRAMING_FIELD.findall(section):
-            found[name.lower()].append(value)
-        length, chunked = body_framing(
-            found[b"content-length"], found[b"transfer-encoding"], http_1_1=match[2] == b"1"
-        )
+        lengths: list[bytes] = []
+        codings: list[bytes] = []
+        for name, value in _FRAMING_FIELD.findall(head):
+            (lengths if name.lower() == b"content-length" else codings).append(value)
+        length, chunked = body_framing(lengths, codings, http_1_1=match[2] == b"1")
         self._left = length or 0
         self._content = self._surplus = 0
         if match[1] == b"CONNECT":  # refused; whatever follows is read as nothing
-            self._state = _State.WHOLE
+            self._state = _WHOLE
         elif chunked:
-            self._state = _State.CHUNK_LINE
+            self._state = _SIZE
         else:
-            self._state = _State.LENGTH if self._left else _State.WHOLE
+            self._state = _LENGTH if self._left else _WHOLE
 
     def _read_chunks(self, data: bytes, at: int, max_head: int) -> tuple[bytes, bytes]:
         end = len(data)
         trailers_at = None
-        while at < end and self._state is not _State.WHOLE:
-            if self._state is _State.CHUNK:
-                taken = min(self._left, end - at)
-                at += taken
-                self._left -= taken
-                self._content += taken
-                if not self._left:
-                    self._state, self._left = _State.CHUNK_END, 2
-            elif self._state is _State.CHUNK_END:
-                expected = b"\r\n"[-self._left :]
-                found = data[at : at + self._left]
-                if not expected.startswith(found):
-                    raise BadRequest("The request body is malformed.")
-                at += len(found)
-                self._left -= len(found)
-                if not self._left:
-                    self._state = _State.CHUNK_LINE
-            elif self._state is _State.CHUNK_LINE:
+        left = _MOST_CHUNKS_AT_ONCE
+        while at < end and left > 0 and self._state is not _WHOLE:
+            left -= 1
+            if self._state is _SIZE and not self._line:
+                at, read = self._read_whole_chunks(data, at, left)
+                left -= read
+                if at == end or left <= 0:
+                    break
+            if self._state is _CHUNK or self._state is _CHUNK_END:
+                at = self._read_chunk(data, at)
+            elif self._state is _SIZE:
                 at = self._read_chunk_line(data, at, max_head)
             else:
                 trailers_at = at if trailers_at is None else trailers_at
@@ -189,8 +205,50 @@ class RequestFramer:
         if trailers_at is None or data[trailers_at:at] == b"\r\n":
             return data[:at], data[at:]
         # Of trailers only the empty line behind them.
-        last = b"\r\n" if self._state is _State.WHOLE else b""
+        last = b"\r\n" if self._state is _WHOLE else b""
         return data[:trailers_at] + last, data[at:]
+
+    def _read_chunk(self, data: bytes, at: int) -> int:
+        """Read what is here of a chunk, or of its line end; return where that ends."""
+        taken = min(self._left, len(data) - at)
+        self._left -= taken
+        if self._state is _CHUNK:
+            self._content += taken
+            if not self._left:
+                self._state, self._left = _CHUNK_END, 2
+        else:
+            expected = b"\r" if self._left else b"\r\n"[-taken:]
+            if data[at : at + taken] != expected:
+                raise BadRequest("The request body is malformed.")
+            if not self._left:
+                self._state = _SIZE
+        return at + taken
+
+    def _read_whole_chunks(self, data: bytes, at: int, most: int) -> tuple[int, int]:
+        """Read so many chunks that are here from end to end; return where, and how many."""
+        end, read = len(data), 0
+        while read < most:
+            match = _CHUNK_LINE.match(data, at)
+            if match is None:
+                break
+            size = int(match[1], 16)
+            begin = match.end()
+            stop = begin + size
+            if not size or stop + 2 > end:
+                break
+            if data[stop : stop + 2] != b"\r\n":
+                raise BadRequest("The request body is malformed.")
+            self._count(begin - at, size)
+            self._content += size
+            at = stop + 2
+            read += 1
+            if size < 16:
+                run = _SMALL_CHUNKS.match(data, at, min(end, at + 12 * (most - read)))
+                small = 0 if run is None else run.end() - at
+                self._content += small // 6  # at least
+                at += small
+                read += small // 12
+        return at, read
 
     def _read_chunk_line(self, data: bytes, at: int, max_head: int) -> int:
         match = None if self._line else _CHUNK_LINE.match(data, at)
@@ -210,14 +268,19 @@ class RequestFramer:
             length = match.end() - at
             at = match.end()
         size = int(match[1], 16)
-        # Its digits and its line end are what a chunk needs.
-        self._surplus += length - 2 - max(1, (size.bit_length() + 3) // 4)
-        self._bound(0)
+        self._count(length, size)
         self._left = size
-        self._state = _State.CHUNK
+        self._state = _CHUNK
         if not size:
-            self._state, self._left = _State.TRAILERS, max_head
+            self._state, self._left = _TRAILERS, max_head
         return at
+
+    def _count(self, length: int, size: int) -> None:
+        # Its digits and its line end are what a chunk needs.
+        surplus = length - 2 - ((size.bit_length() + 3) // 4 or 1)
+        if surplus:
+            self._surplus += surplus
+            self._bound(0)
 
     def _bound(self, more: int) -> None:
         if self._surplus + more > MOST_CHUNK_SURPLUS + self._content // _CONTENT_PER_SURPLUS:
@@ -234,8 +297,8 @@ class RequestFramer:
         if feed:
             line, self._line = self._line, bytearray()
             if line == b"\r\n":
-                self._state = _State.WHOLE
-            elif not _FIELD_LINE.fullmatch(line) or _FRAMING_FIELD.match(line):
+                self._state = _WHOLE
+            elif not _FIELD_LINE.fullmatch(line) or _FRAMING_FIELD.match(b"\n" + line):
                 # Fields that frame a message must not stand there (RFC 9110 §6.5.1).
                 raise BadRequest("The trailers are malformed.")
             else:

@@ -217,6 +217,22 @@ def test_what_clients_do_send_never_ends(sent: bytes) -> None:
     assert framer.whole
 
 
+@pytest.mark.parametrize("size", [1, 9, 15, 16, 300])
+def test_very_many_chunks_are_taken_some_at_a_time(size: int) -> None:
+    """Others have their turn between; nothing is lost, and nothing of the next request is taken."""
+    content = b"%x\r\n%b\r\n" % (size, b"x" * size) * 5000 + b"0\r\n\r\n"
+    framer = RequestFramer()
+    taken, behind = framer.take(CHUNKED + content + GET, MOST)
+    pieces = [taken]
+    while not framer.whole:
+        assert len(behind) > len(GET)
+        taken, behind = framer.take(behind, MOST)
+        assert 0 < len(taken) < 1002 * (size + 7) + 12_000
+        pieces.append(taken)
+    assert (b"".join(pieces), behind) == (CHUNKED + content, GET)
+    assert len(pieces) >= 3
+
+
 @pytest.mark.parametrize("sent", [GET[:-2] + b"X: " + b"x" * 6000, b"GET /" + b"x" * 6000])
 def test_header_sections_are_bounded(sent: bytes) -> None:
     """Also one that never ends."""

@@ -254,9 +254,8 @@ class GatewayConnection(RequestHandler):
             self._go_on()
         elif self._switched:
             super().data_received(data)
-        elif self._over:
-            if self._under_way and not self._framer.whole and not self._close:
-                self._read(data)  # its content still, which is thrown away if nobody wants it
+        elif self._over and not self._wants_content:
+            pass
         elif self._held or self._fast is not None or self._framer.whole:
             # It was sent ahead, or the client says more than it should. Reading goes on meanwhile,
             # or nobody would learn that the client leaves.
@@ -322,7 +321,7 @@ class GatewayConnection(RequestHandler):
             self._refuse(error)
             return
         self._between = framer.idle and not self._over
-        if behind and not self._over:
+        if behind and not (self._over and framer.whole):
             # In parts, or thousands of requests in one piece would each copy what is behind them.
             for at in reversed(range(0, len(behind), _HELD_PART)):
                 self._held.appendleft(behind[at : at + _HELD_PART])
@@ -337,6 +336,8 @@ class GatewayConnection(RequestHandler):
             )
         if self._answered and framer.whole:
             self._go_on()
+        elif self._held and not framer.whole:
+            self._loop.call_soon(self._go_on)  # others have their turn between very many chunks
 
     def _feed(self, data: bytes, *, begins: int = 0) -> None:
         """Feed the parser with what makes so many requests begin."""
@@ -361,25 +362,35 @@ class GatewayConnection(RequestHandler):
 
     def _go_on(self) -> None:
         """Begin with what was held back, once its turn has come."""
-        if self._over or self._switched or self._fast is not None or self.transport is None:
+        if self._switched or self._fast is not None or self.transport is None:
             return
-        if self._under_way:
-            if not (self._answered and self._framer.whole and self._content.is_eof()):
+        if self._under_way and self._framer.whole:
+            if self._over or not (self._answered and self._content.is_eof()):
                 return
             self._under_way = self._answered = False
             self._content = EMPTY_PAYLOAD
             self._framer.next()
-        self._between = self._framer.idle
-        if self._upgraded and self._parser is not None:  # nobody took the upgrade
-            self._parser.set_upgraded(False)
-            self._upgraded = False
-        while self._held and (self._between or not (self._framer.idle or self._framer.whole)):
+            if self._upgraded and self._parser is not None:  # nobody took the upgrade
+                self._parser.set_upgraded(False)
+                self._upgraded = False
+        if self._over and not self._wants_content:
+            return
+        if self._framer.idle:
+            self._between = True
+        elif self._reading_paused:
+            return  # until somebody has read some of the content
+        if self._held and not self._framer.whole:
             data = self._held.popleft()
             self._held_bytes -= len(data)
             lane = self._server.lane if self._between else None
             if lane is None or not lane.take(self, data):
                 self._read(data)
         self._let_read()
+
+    @property
+    def _wants_content(self) -> bool:
+        """Whether content is read of the request under way, if only to be thrown away."""
+        return self._under_way and not self._framer.whole and not self._close
 
     def _let_read(self) -> None:
         if self._held_back and self._held_bytes <= _MOST_HELD:
@@ -394,16 +405,18 @@ class GatewayConnection(RequestHandler):
     def _end_reading(self) -> None:
         """Read nothing more as a request."""
         self._over, self._between = True, False
-        self._held.clear()
-        self._held_bytes = 0
+        if not self._wants_content:
+            self._held.clear()
+            self._held_bytes = 0
         self._call_off("header")
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what isn't a request, or have the one under way fail whose content it is."""
-        self._end_reading()
         if self._under_way:
             # Nobody knows where the next one would begin.
             self._close = True
+        self._end_reading()
+        if self._under_way:
             if not self._content.is_eof():
                 if not self._answered:
                     self._content.set_exception(web.RequestPayloadError("malformed"))

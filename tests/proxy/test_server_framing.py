@@ -123,6 +123,34 @@ async def test_a_flood_that_is_hardly_content_ends(
     assert backend.seen == []
 
 
+@pytest.mark.parametrize("size", [1, 20, 1000])
+async def test_very_many_chunks_in_one_segment(
+    gateway: Gateway, backend: RecordingBackend, size: int
+) -> None:
+    """All of them reach the backend, and the request behind them is the next."""
+    count = 600_000 // (size + 6)
+    content = b"%x\r\n%b\r\n" % (size, b"x" * size) * count + b"0\r\n\r\n"
+    async with connect(gateway.url) as client:
+        for _ in range(2):
+            await client.send(request("/", CHUNKED, method="POST", body=content), request("/next"))
+            assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+    assert [len(seen.body) for seen in backend.seen] == [count * size, 0] * 2
+
+
+async def test_very_many_chunks_that_nobody_wants(
+    gateway: Gateway, backend: RecordingBackend
+) -> None:
+    """They are thrown away, and the connection closes with the last of them."""
+    content = b"1\r\nx\r\n" * 100_000 + b"0\r\n\r\n"
+    async with connect(gateway.url) as client:
+        head = request("/", CHUNKED, method="POST", token="bad")
+        await client.send(head, content[:1000])
+        assert (await client.answer()).status == 401
+        await client.send(content[1000:], request("/smuggled"))
+        assert await client.ended()
+    assert backend.seen == []
+
+
 @pytest.mark.parametrize("name", ["chunked", "Chunked", "CHUNKED"])
 async def test_chunks_in_any_spelling(
     gateway: Gateway, backend: RecordingBackend, name: str
