@@ -5,14 +5,19 @@ import socket
 import ssl
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+import structlog
 from aiohttp import web
 
 from gateway.accepting import Acceptor, Counting, PlainEntrance, TlsEntrance
+from gateway.certificates import UnusableCertificate, doubts, server_context
 from gateway.clock import Clock
 from gateway.errors import SettingsError
 from gateway.settings import Settings
+
+log = structlog.stdlib.get_logger(__name__)
 
 # Only Linux shares out connections among the sockets of one port.
 _BALANCED = sys.platform == "linux"
@@ -139,9 +144,7 @@ class Listeners:
             SettingsError: the certificate or the key can't be used.
         """
         if settings.listen.tls_certificate is not None:
-            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self._tls.set_alpn_protocols(["http/1.1"])
-            self.reload_certificate(settings)
+            self._load_certificate(settings.listen.tls_certificate, settings.listen.tls_key)
         if sockets is None:
             (sockets,) = await bind(settings, 1)
         if sockets.plain:
@@ -166,22 +169,20 @@ class Listeners:
         Raises:
             SettingsError: they can't be used; those in use stay.
         """
-        listen = settings.listen
-        if self._tls is None or listen.tls_certificate is None:
-            return
+        if self._tls is not None and settings.listen.tls_certificate is not None:
+            self._load_certificate(settings.listen.tls_certificate, settings.listen.tls_key)
+
+    def _load_certificate(self, certificate: Path, key: Path | None) -> None:
         try:
-            # First where nobody sees it: a failure half way leaves a certificate without its key.
-            for context in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self._tls):
-                # The password keeps OpenSSL from asking for one on the terminal.
-                context.load_cert_chain(
-                    listen.tls_certificate, listen.tls_key, password=lambda: b""
-                )
-        except (OSError, ssl.SSLError) as error:
-            reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+            self._tls = server_context(certificate, key)
+        except (OSError, UnusableCertificate) as error:
+            reason = getattr(error, "strerror", None) or str(error)
             raise SettingsError(
-                f"listen.tls_certificate = {str(listen.tls_certificate)!r}: "
+                f"listen.tls_certificate = {str(certificate)!r}: "
                 f"a certificate with its key in listen.tls_key is allowed ({reason})"
             ) from None
+        for doubt in doubts(certificate, key):
+            log.warning("certificate in doubt", file=str(certificate), doubt=doubt)
 
     @property
     def serving(self) -> bool:

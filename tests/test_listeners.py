@@ -1,65 +1,19 @@
 """The sockets: without and with TLS, and certificates that are replaced while they are in use."""
 
 import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from backends import recording
+from certificate_files import Pair
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from proxy.gateways import running, settings_for
+from proxy.gateways import LogText, running, settings_for
 from wire import Answer, connect, request
 
 from gateway.app import Gateway
 from gateway.errors import SettingsError
 from gateway.listeners import authority
-
-
-class Pair:
-    """A self-signed certificate and its key, in files."""
-
-    def __init__(self, folder: Path) -> None:
-        self.certificate = folder / "tls.crt"
-        self.key = folder / "tls.key"
-
-    def issue(self, name: str, *, with_key: bool = True) -> None:
-        """Write a certificate of this name; without its key, the files don't fit together."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-            .not_valid_after(datetime(2020, 1, 1, tzinfo=UTC) + timedelta(days=36500))
-            .sign(key, hashes.SHA256())
-        )
-        self.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        if with_key:
-            self.key.write_bytes(self._encoded(key, serialization.NoEncryption()))
-
-    def encrypt_key(self) -> None:
-        """Protect the key with a password that nobody gives."""
-        key = serialization.load_pem_private_key(self.key.read_bytes(), None)
-        encryption = serialization.BestAvailableEncryption(b"password")
-        self.key.write_bytes(self._encoded(key, encryption))
-
-    @property
-    def settings(self) -> dict[str, object]:
-        return {"tls_certificate": str(self.certificate), "tls_key": str(self.key)}
-
-    @staticmethod
-    def _encoded(key: object, encryption: serialization.KeySerializationEncryption) -> bytes:
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        return key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-        )
 
 
 @pytest.fixture
@@ -194,6 +148,29 @@ async def test_a_new_certificate_is_for_new_connections(pair: Pair) -> None:
         assert (await call(gateway.url))[0] == "CN=second"
         await before.send(request("*", method="OPTIONS"))
         assert (await before.answer()).status == 200
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 2048), (2048, 0), (2048, 2048)])
+async def test_a_certificate_of_another_key_type_replaces_the_old(
+    pair: Pair, before: int, after: int
+) -> None:
+    """A client that takes both types isn't shown the certificate that was to go."""
+    pair.issue("first", rsa_bits=before)
+    async with running("http://127.0.0.1:1", listen=pair.settings) as gateway:
+        assert (await call(gateway.url))[0] == "CN=first"
+        pair.issue("second", rsa_bits=after)
+        reload(gateway, pair)
+        assert (await call(gateway.url))[0] == "CN=second"
+
+
+async def test_what_is_doubtful_is_logged_at_each_load(pair: Pair, log: LogText) -> None:
+    """An expired certificate is served, since it is what there is, and a line says so."""
+    pair.issue("first", days=1)
+    async with running("http://127.0.0.1:1", listen=pair.settings) as gateway:
+        pair.issue("second", days=1)
+        reload(gateway, pair)
+    doubts = [entry["doubt"] for entry in log.records if entry["event"] == "certificate in doubt"]
+    assert doubts == ["certificate has expired"] * 2
 
 
 def no_file(pair: Pair) -> None:

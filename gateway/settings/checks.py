@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from gateway.certificates import UnusableCertificate, server_context
 from gateway.settings.faults import fault, origin_of
 from gateway.settings.model import Settings
 
@@ -32,7 +33,7 @@ def unusable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
     pair = "a PEM certificate is allowed, with its own key, unencrypted, in listen.tls_key"
     checks: list[tuple[tuple[str, str], Path | None, Callable[[Path], object], str]] = [
         (("listen", "tls_key"), key, lambda _: None, ""),
-        (("listen", "tls_certificate"), certificate, lambda file: _load_pair(file, key), pair),
+        (("listen", "tls_certificate"), certificate, lambda file: server_context(file, key), pair),
         (("key_manager", "ca_file"), settings.key_manager.ca_file, _load_authorities, authorities),
         (("store", "ca_file"), settings.store.ca_file, _load_authorities, authorities),
         (("proxy", "ca_file"), settings.proxy.ca_file, _load_authorities, authorities),
@@ -49,16 +50,12 @@ def unusable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[s
             continue
         try:
             load(file)
+        except UnusableCertificate as error:
+            yield fault(path, str(file), origin, f"{allowed}; {error}")
         except (ssl.SSLError, ValueError):
             yield fault(path, str(file), origin, allowed)
         except OSError:
             continue  # the key can't be read: its own fault says so
-
-
-def _load_pair(certificate: Path, key: Path | None) -> None:
-    # The password callback keeps OpenSSL from asking on the terminal.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key, password=lambda: b"")
 
 
 def _load_authorities(file: Path) -> None:
