@@ -91,6 +91,7 @@ def _by_setting(assigned: dict[str, str], **flags: object) -> dict[str, object]:
 def _failures_in_a_line() -> Iterator[None]:
     """Turn what a person can mend into a line each on standard error, and an exit code."""
     from gateway.errors import SettingsError
+    from gateway.extras import how_to_install
 
     try:
         yield
@@ -102,7 +103,7 @@ def _failures_in_a_line() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
-        what = f"{package} isn't installed; pip install 'revocation-gateway[demo]'"
+        what = f"{package} isn't installed; {how_to_install('demo')}"
         click.echo(f"gateway: {what}", err=True)
         raise SystemExit(1) from None
     except OSError as error:

@@ -20,6 +20,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from gateway import settings
 from gateway.errors import SettingsError, StoreUnavailable
+from gateway.extras import how_to_install
 from gateway.patience import Patience
 from gateway.round_trips import (
     FOR_EVER,
@@ -272,7 +273,7 @@ def _open_memory() -> Redis:
         import fakeredis  # noqa: PLC0415 -- an extra
     except ImportError:
         raise SettingsError(
-            "store.url: memory:// needs the extra: pip install 'revocation-gateway[demo]'"
+            f"store.url: memory:// needs fakeredis: {how_to_install('demo')}"
         ) from None
     return fakeredis.FakeAsyncRedis()
 

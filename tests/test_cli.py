@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
+from gateway.extras import how_to_install
 
 CONFIG = """
 listen = { port = 0, drain_grace = "0s" }
@@ -325,5 +326,5 @@ def test_a_missing_extra_is_named() -> None:
     )
     assert (result.returncode, result.stderr) == (
         1,
-        "gateway: oauthlib isn't installed; pip install 'revocation-gateway[demo]'\n",
+        f"gateway: oauthlib isn't installed; {how_to_install('demo')}\n",
     )

@@ -370,6 +370,7 @@ def options_from(given: Mapping[str, Any]) -> "RunOptions":
 def _failures_in_a_line() -> Iterator[None]:
     """Turn what a person can mend into a line each on standard error, and an exit code."""
     from gateway.errors import SettingsError
+    from gateway.extras import how_to_install
     from gateway.loadtest.errors import RunFailed
     from gateway.loadtest.record import RecordError
 
@@ -381,7 +382,7 @@ def _failures_in_a_line() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
-        faults = [f"{error.name} isn't installed; pip install 'revocation-gateway[loadtest]'"]
+        faults = [f"{error.name} isn't installed; {how_to_install('loadtest')}"]
     except OSError as error:
         if error.filename is None:
             raise

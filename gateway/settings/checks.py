@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gateway.certificates import UnusableCertificate, server_context
+from gateway.extras import how_to_install
 from gateway.settings.faults import fault, origin_of
 from gateway.settings.model import Settings
 
@@ -22,7 +23,7 @@ def missing_packages(settings: Settings, origins: Mapping[str, str]) -> Iterator
     """Yield a fault where something is chosen that isn't installed."""
     if settings.listen.event_loop == "uvloop" and find_spec("uvloop") is None:
         place = ("listen", "event_loop")
-        allowed = "uvloop isn't installed; pip install 'revocation-gateway[uvloop]'"
+        allowed = f"uvloop isn't installed; {how_to_install('uvloop')}"
         yield fault(place, settings.listen.event_loop, origin_of(place, origins), allowed)
 
 
