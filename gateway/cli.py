@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -161,9 +162,10 @@ def serve(config: Path | None, **given: Any) -> None:
     flags = _by_setting(**given)
     with _failures_in_a_line():
         from gateway.process import serve as run
-        from gateway.settings import load_settings
+        from gateway.settings import load_settings, misspelt
 
-        sys.exit(run(lambda: load_settings(config, environ=os.environ, flags=flags)))
+        load = partial(load_settings, config, environ=os.environ, flags=flags)
+        sys.exit(run(load, warnings=misspelt(os.environ)))
 
 
 @main.command(short_help="Check the settings and print them.")
@@ -176,11 +178,11 @@ def check_config(config: Path | None, **given: Any) -> None:
     Takes what `gateway serve` takes, and exits 78 where that would.
     """
     with _failures_in_a_line():
-        from gateway.settings import detours, load_settings, render_settings
+        from gateway.settings import detours, load_settings, misspelt, render_settings
 
         settings = load_settings(config, environ=os.environ, flags=_by_setting(**given))
-        for detour in detours(settings):
-            click.echo(f"gateway: warning: {detour}", err=True)
+        for warning in (*misspelt(os.environ), *detours(settings)):
+            click.echo(f"gateway: warning: {warning}", err=True)
         click.echo(render_settings(settings), nl=False)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -18,8 +18,10 @@ from gateway.supervisor import Supervisor
 log = structlog.stdlib.get_logger(__name__)
 
 
-def serve(load: Callable[[], Settings]) -> int:
+def serve(load: Callable[[], Settings], *, warnings: Iterable[str] = ()) -> int:
     """Run a gateway until a signal ends it; return the exit code.
+
+    ``warnings`` are logged first.
 
     SIGTERM drains, with ``listen.drain_grace`` first; SIGINT, a person at a terminal, drains
     without. A second one of either stops at once. SIGHUP calls ``load`` again. With
@@ -31,8 +33,8 @@ def serve(load: Callable[[], Settings]) -> int:
     """
     settings = load()
     configure_logging(settings.logging)
-    for detour in detours(settings):
-        log.warning(detour)
+    for warning in (*warnings, *detours(settings)):
+        log.warning(warning)
     if settings.listen.workers > 1:
         # On asyncio's own loop, whatever the workers run on: it serves none of the traffic, and
         # uvloop starts no process in a group of its own.

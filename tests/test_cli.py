@@ -141,6 +141,17 @@ def test_a_wrong_command_line_does_not_repeat_a_secret(args: list[str]) -> None:
     assert "ter2" not in result.output
 
 
+def test_check_config_warns_of_a_variable_with_one_underscore(config: Path) -> None:
+    """The settings are printed all the same."""
+    ignored = "is ignored: the variable of that setting is"
+    result = run("check-config", "--config", config, GATEWAY_CACHE_MAX_AGE="5m")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        f"gateway: warning: GATEWAY_CACHE_MAX_AGE {ignored} GATEWAY_CACHE__MAX_AGE\n",
+    )
+    assert 'max_age = "15m"' in result.stdout
+
+
 def test_check_config_prints_the_settings_in_effect(config: Path) -> None:
     """The file's, then the environment's, then the command line's."""
     result = run(

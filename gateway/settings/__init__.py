@@ -15,7 +15,7 @@ from gateway.settings.sections import (
     RouteSettings,
     Store,
 )
-from gateway.settings.sources import load_admin, load_settings
+from gateway.settings.sources import load_admin, load_settings, misspelt
 
 __all__ = [
     "Admin",
@@ -33,5 +33,6 @@ __all__ = [
     "detours",
     "load_admin",
     "load_settings",
+    "misspelt",
     "render_settings",
 ]

@@ -8,7 +8,7 @@ A variable is ours when its name begins with ``GATEWAY_`` and holds ``__``
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,19 @@ def load_admin(config: Path | None, *, environ: Mapping[str, str]) -> Admin:
         return Admin.model_validate(given.values.get("admin", {}))
     except ValidationError as error:
         raise SettingsError(*faults_of(error, given.origins, within=("admin",))) from None
+
+
+def misspelt(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each variable that would be a setting's if its underscores were two.
+
+    Not for ``GATEWAY_ADMIN_PORT = tcp://10.0.0.1:9090``, which Kubernetes sets.
+    """
+    meant = {name.replace("_", ""): name for name in (*_VARIABLES, *_SECRET_FILES)}
+    for name, value in sorted(environ.items()):
+        right = meant.get(name.upper().replace("_", ""))
+        taken = name.startswith("GATEWAY_") and (name == right or "__" in name)
+        if right is not None and not taken and not re.match(r"(tcp|udp|sctp)://", value):
+            yield f"{name} is ignored: the variable of that setting is {right}"
 
 
 class Given:

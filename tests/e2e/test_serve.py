@@ -230,9 +230,13 @@ async def test_the_environment_wins_over_the_file(
         assert answer.status == 200  # a public route looks at no token
     route = '[[routes]]\npath = "/orders"\nupstream = "http://127.0.0.1:1"'
     async with (
-        serving(configure(routes=route), GATEWAY_PROXY__REALM="mine") as gateway,
+        serving(
+            configure(routes=route), GATEWAY_PROXY__REALM="mine", GATEWAY_PROXY_REALM="one of two"
+        ) as gateway,
         session.get(f"{gateway.url}/orders") as answer,
     ):
+        right = "the variable of that setting is GATEWAY_PROXY__REALM"
+        assert await gateway.logged(f"GATEWAY_PROXY_REALM is ignored: {right}")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="mine"'
 
 

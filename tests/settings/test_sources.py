@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.settings import Settings, load_admin, load_settings
+from gateway.settings import Settings, load_admin, load_settings, misspelt
 
 ROUTES = '[{"path": "/a", "upstream": "http://h"}]'
 SERVING = {"GATEWAY_ROUTES": ROUTES}
@@ -84,6 +84,33 @@ def test_what_kubernetes_sets_beside_a_service_called_gateway_is_ignored(name: s
     assert load_settings(None, environ=environ, flags={}) == load_settings(
         None, environ=SERVING, flags={}
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("GATEWAY_CACHE_MAX_AGE", "GATEWAY_CACHE__MAX_AGE"),
+        ("GATEWAY_STORE_PASSWORD_FILE", "GATEWAY_STORE__PASSWORD_FILE"),
+        ("GATEWAYCACHE_MAXAGE", "GATEWAY_CACHE__MAX_AGE"),
+        ("gateway_cache__max_age", "GATEWAY_CACHE__MAX_AGE"),
+    ],
+)
+def test_a_variable_with_one_underscore_is_warned_of(name: str, right: str) -> None:
+    """It is ignored, as one of Kubernetes's must be, so the right spelling is said; no value is."""
+    (warning,) = misspelt({**SERVING, name: "5m"})
+    assert warning == f"{name} is ignored: the variable of that setting is {right}"
+
+
+def test_no_warning_of_what_is_right_or_not_ours() -> None:
+    """Nor of what is a fault anyway, nor of what Kubernetes sets."""
+    environ = SERVING | {
+        "GATEWAY_CACHE__MAX_AGE": "5m",
+        "GATEWAY_ADMIN_PORT": "tcp://10.0.0.1:9090",
+        "GATEWAY_SERVICE_HOST": "10.0.0.1",
+        "GATEWAY_CACHE__MAXAGE": "5m",
+        "PATH": "/bin",
+    }
+    assert list(misspelt(environ)) == []
 
 
 def test_an_empty_variable_unsets_what_may_be_unset(config: Path) -> None:
