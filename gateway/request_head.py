@@ -117,8 +117,15 @@ def inspect_request(
         looked_at.get(b"transfer-encoding", []),
         http_1_1=http_1_1,
     )
+    fields = collected.fields
+    if length is not None and looked_at[b"content-length"][0].startswith(b"0") and length:
+        # Leading zeros are octal to some (RFC 9110 §8.6 has decimal digits).
+        fields = [
+            (lower, name, b"%d" % length if lower == b"content-length" else value)
+            for lower, name, value in fields
+        ]
     return RequestHead(
-        fields=tuple(collected.fields),
+        fields=tuple(fields),
         authorizations=looked_at.get(b"authorization", ()),
         nominated=nominated,
         host=_host(looked_at.get(b"host", []), http_1_1=http_1_1),

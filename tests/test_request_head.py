@@ -154,6 +154,13 @@ def test_smuggling(text: str) -> None:
     assert caught.value.close
 
 
+@pytest.mark.parametrize(("sent", "forwarded"), [("010", b"10"), ("5", b"5"), ("0", b"0")])
+def test_lengths_are_forwarded_in_decimal(sent: str, forwarded: bytes) -> None:
+    """Without leading zeros, which would make another number where they mean octal."""
+    head = inspect(f"content-Length: {sent}")
+    assert head.fields == ((b"content-length", b"content-Length", forwarded),)
+
+
 @pytest.mark.parametrize("name", ["chunked", "Chunked", "CHUNKED", "cHuNkEd"])
 def test_chunked_in_any_case(name: str) -> None:
     """Names of transfer codings are case-insensitive (RFC 9112 §7)."""
