@@ -298,6 +298,37 @@ def test_keymanager_serves_the_clients_it_is_given(tmp_path: Path) -> None:
         assert (process.wait(), answers) == (0, ["200", "200", "401"])
 
 
+@pytest.mark.parametrize(
+    ("flags", "refreshed"),
+    [
+        ([], ["one", "two"]),
+        (["--no-refresh-tokens"], []),
+        (["--without-refresh", "one"], ["two"]),
+    ],
+)
+def test_keymanager_issues_refresh_tokens_where_it_is_told(
+    flags: list[str], refreshed: list[str]
+) -> None:
+    """With every client, with none, or with all but some: issuing them is optional."""
+    with running(
+        "keymanager", "--port", 0, "--store", "memory://",
+        "--client", "one:secret", "--client", "two:secret", *flags,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().removeprefix("key manager listening on ")
+        answers = {
+            client: subprocess.run(
+                [sys.executable, "-c", _ASK.replace("answer.status", "answer.read()"), url, client],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout
+            for client in ("one", "two")
+        }
+    assert all("access_token" in answer for answer in answers.values())
+    assert [client for client, answer in answers.items() if "refresh_token" in answer] == refreshed
+
+
 _ASK = """
 import base64, sys, urllib.error, urllib.request
 url, client = sys.argv[1:]

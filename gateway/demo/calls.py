@@ -11,7 +11,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.clock import Clock
-from gateway.demo.stack import BASIC, Stack
+from gateway.demo.stack import ADMIN, BASIC, Stack
 from gateway.demo.window import Span
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -32,6 +32,15 @@ class Answer:
         return None if code is None else str(code)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page as a browser gets it, or where it is sent; both may hold tokens."""
+
+    status: int
+    text: str = field(repr=False)
+    location: str = field(repr=False)
+
+
 class Calls:
     """Calls through the gateway, and how many of them it must have counted under each outcome."""
 
@@ -41,13 +50,32 @@ class Calls:
         self._clock = clock
         self.outcomes: Counter[str] = Counter()
 
-    async def token(self, **parameters: str) -> Answer:
-        """Ask for tokens (RFC 6749 §4.3.2, §6)."""
-        return await self._post("/token", parameters)
+    async def token(self, *, basic: str = BASIC, **parameters: str) -> Answer:
+        """Ask for tokens (RFC 6749 §4.1.3, §4.3.2, §4.4.2, §6)."""
+        return await self._post("/token", parameters, basic)
 
     async def revoke(self, token: str) -> Answer:
         """Revoke a token (RFC 7009 §2.1)."""
         return await self._post("/revoke", {"token": token})
+
+    async def revoke_as_admin(self, **what: str) -> Answer:
+        """Have the key manager end grants or tokens of anyone."""
+        return await self._post("/admin/revoke", what, ADMIN)
+
+    async def introspect(self, token: str) -> Answer:
+        """Ask what a token is good for (RFC 7662 §2.1)."""
+        return await self._post("/introspect", {"token": token})
+
+    async def page(self, path: str, form: Mapping[str, str] | None = None) -> Page:
+        """Open a page, or submit a form, as a browser does; no redirect is followed."""
+        method = "GET" if form is None else "POST"
+        async with self._session.request(
+            method, self._stack.tls_url + path, data=form, allow_redirects=False
+        ) as response:
+            location = response.headers.get("Location", "")
+            page = Page(response.status, await response.text(), location)
+        self.outcomes["proxied"] += 1
+        return page
 
     async def get(self, path: str, token: str, *, tls: bool = True) -> Answer:
         """Call a backend with a bearer token."""
@@ -67,8 +95,8 @@ class Calls:
                     outcomes[sample.labels["outcome"]] += round(sample.value)
         return outcomes
 
-    async def _post(self, path: str, form: Mapping[str, str]) -> Answer:
-        url, headers = self._stack.tls_url + path, {"Authorization": f"Basic {BASIC}"}
+    async def _post(self, path: str, form: Mapping[str, str], basic: str = BASIC) -> Answer:
+        url, headers = self._stack.tls_url + path, {"Authorization": f"Basic {basic}"}
         answer = await self._call("POST", url, headers=headers, data=form)
         self.outcomes["proxied"] += 1
         return answer
@@ -84,7 +112,11 @@ class Calls:
 async def opened_calls(stack: Stack, clock: Clock) -> AsyncIterator[Calls]:
     """Hold connections to a stack; its certificate is its own, so there is nobody to verify it."""
     connector = aiohttp.TCPConnector(ssl=False)
-    async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
+    # Pages set cookies, and the host is an address: "unsafe" is aiohttp's word for taking those.
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=_TIMEOUT, cookie_jar=jar
+    ) as session:
         yield Calls(session, stack, clock)
 
 

@@ -4,15 +4,31 @@ Pure. Commands are for any POSIX shell with curl and sed; they have no comments 
 an interactive zsh would try to run.
 """
 
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
+from urllib.parse import urlencode
 
-from gateway.demo.stack import BASIC, CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME
+from gateway.demo.stack import (
+    ADMIN_NAME,
+    ADMIN_PASSWORD,
+    BASIC,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    PASSWORD,
+    USERNAME,
+)
 from gateway.settings.types import format_duration
 
 _FIELD = r"""field() { sed -n "s/.*\"$1\": *\"\([^\"]*\)\".*/\1/p"; }"""
 _STATUS = r'-s -o /dev/null -w "%{http_code}\n"'
 _FORM = "Content-Type: application/x-www-form-urlencoded"
+
+
+# A person can't make a PKCE pair by hand, so this one is the same each time (RFC 7636 §4.2).
+VERIFIER = "demo-only-a-real-client-makes-a-new-one-each-time"
+_CHALLENGE = urlsafe_b64encode(sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,39 @@ def reference_curls(url: str) -> tuple[Curl, ...]:
             "Revoke:",
             f'curl -k -d "token=<access-token-to-be-revoked>"'
             f' -H "Authorization: Basic {BASIC}" {url}/revoke',
+        ),
+    )
+
+
+def browser_grants(url: str, redirect_uri: str) -> tuple[Curl, ...]:
+    """Return what needs a browser: the code and the implicit grant, and what redeems a code."""
+    asked = {"client_id": CLIENT_ID, "redirect_uri": redirect_uri, "scope": "read"}
+    pkce = {"code_challenge": _CHALLENGE, "code_challenge_method": "S256"}
+    return (
+        Curl(
+            "A code: open this, sign in and allow; the backend shows the code in the query.",
+            f"{url}/authorize?{urlencode({'response_type': 'code', **asked, **pkce})}",
+        ),
+        Curl(
+            "Tokens for it, a refresh token among them:",
+            f"curl -k -u {CLIENT_ID}:{CLIENT_SECRET}"
+            f' -d "grant_type=authorization_code&code=<code>&code_verifier={VERIFIER}'
+            f'&redirect_uri={redirect_uri}" {url}/token',
+        ),
+        Curl(
+            "The implicit grant: an access token alone, behind the # of the address.",
+            f"{url}/authorize?{urlencode({'response_type': 'token', **asked})}",
+        ),
+    )
+
+
+def revocations(url: str) -> tuple[Curl, ...]:
+    """Return how a user and an administrator revoke."""
+    return (
+        Curl(f"The user: open this, and sign in as {USERNAME} / {PASSWORD}.", f"{url}/grants/"),
+        Curl(
+            "An administrator: by username, client_id or token.",
+            f'curl -k -u {ADMIN_NAME}:{ADMIN_PASSWORD} -d "username={USERNAME}" {url}/admin/revoke',
         ),
     )
 

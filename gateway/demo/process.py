@@ -14,11 +14,15 @@ from rich.console import Console
 
 from gateway.clock import SystemClock
 from gateway.demo import DemoOptions
-from gateway.demo.curls import reference_curls, walkthrough
+from gateway.demo.curls import browser_grants, reference_curls, revocations, walkthrough
 from gateway.demo.stack import (
+    ADMIN_NAME,
+    ADMIN_PASSWORD,
     ADMIN_TOKEN,
     CLIENT_ID,
     CLIENT_SECRET,
+    ONCE_ID,
+    ONCE_SECRET,
     PASSWORD,
     SCOPES,
     USERNAME,
@@ -30,6 +34,7 @@ from gateway.demo.story import play
 from gateway.demo.timeline import Timeline
 from gateway.errors import StoreUnavailable
 from gateway.logs import configure_logging
+from gateway.settings import Cache
 from gateway.settings.store_url import mask_url
 from gateway.settings.types import format_duration
 
@@ -71,12 +76,15 @@ def show_stack(console: Console, stack: Stack, options: DemoOptions) -> None:
         ("backend", f"{stack.backend_url}, which echoes"),
         ("store", mask_url(options.store)),
         ("client", f"{CLIENT_ID} / {CLIENT_SECRET}"),
+        ("", f"{ONCE_ID} / {ONCE_SECRET}, which gets no refresh tokens: they are optional"),
         ("user", f"{USERNAME} / {PASSWORD}, scopes {' '.join(SCOPES)}"),
+        ("admin user", f"{ADMIN_NAME} / {ADMIN_PASSWORD}, of the key manager"),
         ("", ""),
         ("/orders", f"needs read; a revoked token is accepted for up to {max_age}"),
+        ("", standard_window()),
         ("/payments", "needs write; the store is asked every time (max_age 0s)"),
         ("/public", "needs no token"),
-        ("", "and under each /sse, /ws, /bytes/N, /slow/SECONDS, /status/CODE"),
+        ("", "and under each of these /sse, /ws, /bytes/N, /slow/SECONDS, /status/CODE"),
     )
 
     def line(text: str = "", style: str | None = None) -> None:
@@ -94,11 +102,29 @@ def show_stack(console: Console, stack: Stack, options: DemoOptions) -> None:
         line(curl.says)
         line(curl.command, "cyan")
     line()
+    line("Grants that take a browser:", "bold")
+    for curl in browser_grants(url, stack.redirect_uri):
+        line()
+        line(curl.says)
+        line(curl.command, "cyan")
+    line()
+    line("Revoked by the user, or by an administrator:", "bold")
+    for curl in revocations(url):
+        line()
+        line(curl.says)
+        line(curl.command, "cyan")
+    line()
     line("The life of a token, to paste in another terminal (--story plays it):", "bold")
     for number, curl in enumerate(walkthrough(url, stack.max_age_seconds), 1):
         line()
         line(f"{number}. {curl.says}")
         line(curl.command, "cyan")
+
+
+def standard_window() -> str:
+    """Say how long the window is where nobody chose, and how to have the demo with that."""
+    standard = format_duration(Cache().max_age)
+    return f'({standard} unless cache.max_age says so: make demo ARGS="--max-age {standard}")'
 
 
 def browsable(url: str) -> str:
@@ -116,6 +142,9 @@ async def tell(stack: Stack, console: Console, ended: asyncio.Event) -> int:
     console.print(title, style="bold", markup=False, soft_wrap=True)
     page = f"Watch the window meanwhile at {browsable(stack.admin_url)}/"
     console.print(page, markup=False, soft_wrap=True)
+    chosen = format_duration(timedelta(seconds=stack.max_age_seconds))
+    window = f"The window is {chosen} {standard_window()}"
+    console.print(window, markup=False, soft_wrap=True)
     timeline = Timeline(console, clock)
     story = asyncio.create_task(play(stack, timeline, clock))
     interrupted = asyncio.create_task(ended.wait())

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import fakeredis
 
@@ -31,8 +32,25 @@ from gateway.store import TokenStore, open_store
 
 CLIENT_ID = "demo-key"
 CLIENT_SECRET = "demo-secret"  # noqa: S105 -- the demo prints it
-BASIC = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+ONCE_ID = "demo-once"
+ONCE_SECRET = "once-secret"  # noqa: S105 -- as above
+"""A client that gets no refresh tokens: issuing them is optional."""
+ADMIN_NAME = "root"
+ADMIN_PASSWORD = "over-all"  # noqa: S105 -- as above
+"""Who may end anyone's grants at the key manager."""
+
+
+def _basic(name: str, secret: str) -> str:
+    return base64.b64encode(f"{name}:{secret}".encode()).decode()
+
+
+BASIC = _basic(CLIENT_ID, CLIENT_SECRET)
 """The client's credentials for HTTP Basic (RFC 6749 §2.3.1)."""
+ONCE = _basic(ONCE_ID, ONCE_SECRET)
+ADMIN = _basic(ADMIN_NAME, ADMIN_PASSWORD)
+REDIRECT_PATH = "/public/callback"
+REDIRECT_URI = f"http://127.0.0.1{REDIRECT_PATH}"
+"""Where the backend shows what the client is told. Any port will do (RFC 8252 §7.3)."""
 USERNAME = "alice"
 PASSWORD = "wonderland"  # noqa: S105 -- as above
 SCOPES = ("read", "write")
@@ -54,6 +72,11 @@ class Stack:
     key_manager_url: str
     backend_url: str
     max_age_seconds: float
+
+    @property
+    def redirect_uri(self) -> str:
+        """Where the browser is sent with a code or a token: through the gateway to the backend."""
+        return f"http://127.0.0.1:{urlsplit(self.url).port}{REDIRECT_PATH}"
 
 
 @asynccontextmanager
@@ -113,9 +136,19 @@ def demo_settings(
         SettingsError: options that can't be used.
     """
     routes: list[dict[str, object]] = [
-        {"path": "/orders", "scopes": ["read"]},
-        {"path": "/payments", "scopes": ["write"], "max_age": timedelta(0)},
-        {"path": "/public", "public": True},
+        {"path": "/orders", "upstream": backend_url, "scopes": ["read"]},
+        {
+            "path": "/payments",
+            "upstream": backend_url,
+            "scopes": ["write"],
+            "max_age": timedelta(0),
+        },
+        {"path": "/public", "upstream": backend_url, "public": True},
+    ]
+    # What the key manager has besides /token and /revoke; it judges who may.
+    routes += [
+        {"path": path, "upstream": key_manager_url, "public": True}
+        for path in ("/authorize", "/grants", "/admin/revoke", "/introspect")
     ]
     flags: dict[str, object] = {
         "listen.host": options.host,
@@ -127,7 +160,7 @@ def demo_settings(
         "key_manager.record_tokens": False,
         "store.url": options.store,
         "cache.max_age": timedelta(seconds=options.max_age_seconds),
-        "routes": [{**route, "upstream": backend_url} for route in routes],
+        "routes": routes,
         "logging.level": options.log_level,
         "logging.format": "console",
     }
@@ -160,8 +193,12 @@ def _open_stores(store: StoreSettings) -> tuple[TokenStore, Storage]:
 
 def _key_manager_config(options: DemoOptions) -> KeyManagerConfig:
     return KeyManagerConfig(
-        clients=(Client(CLIENT_ID, CLIENT_SECRET, scopes=SCOPES),),
+        clients=(
+            Client(CLIENT_ID, CLIENT_SECRET, redirect_uris=(REDIRECT_URI,), scopes=SCOPES),
+            Client(ONCE_ID, ONCE_SECRET, scopes=SCOPES, grant_types=("client_credentials",)),
+        ),
         users=(User(USERNAME, PASSWORD),),
+        admins=(User(ADMIN_NAME, ADMIN_PASSWORD),),
         # A token must outlive its facts, or its end would be taken for the window's.
         access_token_expires_in=max(_LEAST_TOKEN_SECONDS, math.ceil(2 * options.max_age_seconds)),
     )

@@ -1,6 +1,7 @@
 """The steps that a story is made of: a call, what it must come to, and its row on the timeline."""
 
 from collections.abc import Awaitable
+from datetime import UTC, datetime
 
 from gateway.demo.calls import Answer, Calls
 from gateway.demo.stack import CLIENT_ID, PASSWORD, SCOPES, USERNAME
@@ -37,7 +38,7 @@ class Steps:
         """Get an access and a refresh token by the password grant (RFC 6749 §4.3)."""
         form = {"username": USERNAME, "password": PASSWORD, "scope": " ".join(SCOPES)}
         answer = await self._ask("issue", self._calls.token(grant_type="password", **form))
-        access, refresh = _tokens(answer)
+        access, refresh = self.tokens(answer)
         says = f"{USERNAME} gets {masked(access)} and, to refresh, {masked(refresh)}"
         self._timeline.done("issue", answer.status, says)
         return access, refresh
@@ -45,12 +46,28 @@ class Steps:
     async def refresh(self, refresh: str) -> tuple[str, str]:
         """Get new tokens; both must be others than before (RFC 6749 §6)."""
         answer = await self._ask("refresh", self._use(refresh))
-        access, newer = _tokens(answer)
+        access, newer = self.tokens(answer)
         if newer == refresh:
             raise Unexpected("expected a new refresh token, got the old one", answer.status)
         says = f"new tokens: {masked(access)} and, to refresh, {masked(newer)}"
         self._timeline.done("refresh", answer.status, says)
         return access, newer
+
+    async def expiry(self, refresh: str) -> int:
+        """Ask until when a refresh token is good, in seconds since the epoch."""
+        answer = await self._ask("expiry", self._calls.introspect(refresh))
+        exp = answer.members.get("exp")
+        if not isinstance(exp, int):
+            raise Unexpected("expected an expiry time", answer.status)
+        return exp
+
+    async def new_expiry(self, refresh: str, before: int) -> None:
+        """Check that a new refresh token has a new expiry time."""
+        exp = await self.expiry(refresh)
+        if exp <= before:
+            raise Unexpected(f"expected an expiry time after {_instant(before)}")
+        says = f"{_instant(exp)} UTC; that of the old one was {_instant(before)}"
+        self.done("new expiry", says)
 
     async def refresh_refused(self, name: str, refresh: str, says: str) -> None:
         """Use a refresh token that is no good (RFC 6749 §5.2)."""
@@ -90,6 +107,14 @@ class Steps:
             raise Unexpected("expected no Authorization header")
         self.done(self.name, f"{seen[0]}, {seen[1]}, {seen[2]}; not the token")
 
+    @staticmethod
+    def tokens(answer: Answer) -> tuple[str, str]:
+        """Return the access and the refresh token that an answer must have."""
+        access, refresh = (answer.members.get(f"{kind}_token") for kind in ("access", "refresh"))
+        if not isinstance(access, str) or not isinstance(refresh, str):
+            raise Unexpected("expected an access and a refresh token", answer.status)
+        return access, refresh
+
     def _use(self, refresh: str) -> Awaitable[Answer]:
         return self._calls.token(grant_type="refresh_token", refresh_token=refresh)
 
@@ -110,13 +135,10 @@ def check(answer: Answer, *, status: int, error: str | None) -> None:
         raise Unexpected(f"expected {expected}, got {got}", answer.status)
 
 
+def _instant(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%H:%M:%S}"
+
+
 def masked(token: str) -> str:
     """Return as much of a token as may be shown."""
     return f"{token[:_SHOWN_CHARACTERS]}…"
-
-
-def _tokens(answer: Answer) -> tuple[str, str]:
-    access, refresh = (answer.members.get(f"{kind}_token") for kind in ("access", "refresh"))
-    if not isinstance(access, str) or not isinstance(refresh, str):
-        raise Unexpected("expected an access and a refresh token", answer.status)
-    return access, refresh

@@ -8,13 +8,16 @@ import aiohttp
 
 from gateway.clock import Clock
 from gateway.demo.calls import Answer, Calls, opened_calls
-from gateway.demo.stack import Stack
-from gateway.demo.steps import Steps, Unexpected, check
+from gateway.demo.grant_steps import GrantSteps
+from gateway.demo.stack import CLIENT_ID, REDIRECT_URI, USERNAME, Stack
+from gateway.demo.steps import Unexpected, check, masked
 from gateway.demo.timeline import Timeline
 from gateway.demo.window import Verdict, Window
 
 Sleep = Callable[[float], Awaitable[None]]
 
+_EXPIRY_SECONDS = 1.0
+"""Expiry times are in whole seconds: a refresh so much later has a later one."""
 _COUNTING_TRIES = 10
 _COUNTING_SECONDS = 0.1
 
@@ -27,10 +30,19 @@ async def play(
     Returns whether every step was. ``sleep`` waits for seconds of ``clock``.
     """
     async with opened_calls(stack, clock) as calls:
-        story = Story(calls, timeline, clock, sleep, max_age_seconds=stack.max_age_seconds)
+        story = Story(
+            calls,
+            timeline,
+            clock,
+            sleep,
+            max_age_seconds=stack.max_age_seconds,
+            redirect_uri=stack.redirect_uri,
+        )
         try:
             with timeline.running():
+                await story.grants_bring_refresh_tokens()
                 await story.refresh_token_is_replaced()
+                await story.user_and_admin_revoke()
                 await story.route_without_window()
                 await story.route_with_window()
                 await story.counters()
@@ -61,13 +73,25 @@ class Story:
         sleep: Sleep,
         *,
         max_age_seconds: float,
+        redirect_uri: str = REDIRECT_URI,
     ) -> None:
-        self.steps = Steps(calls, timeline)
+        self.steps = GrantSteps(calls, timeline, redirect_uri)
         self._calls = calls
         self._timeline = timeline
         self._clock = clock
         self._sleep = sleep
         self._max_age_seconds = max_age_seconds
+
+    async def grants_bring_refresh_tokens(self) -> None:
+        """A refresh token comes with every grant but the implicit one, where one is wanted."""
+        steps = self.steps
+        self._timeline.chapter("Every grant but the implicit one brings a refresh token")
+        await steps.password_grant()
+        await steps.client_grant()
+        refresh = await steps.code_grant()
+        await steps.refresh_grant(refresh)
+        await steps.implicit_grant()
+        await steps.grant_without_refresh()
 
     async def refresh_token_is_replaced(self) -> None:
         """Tokens are issued, used and refreshed; the old refresh token is no good any more."""
@@ -76,11 +100,34 @@ class Story:
         access, refresh = await steps.sign_in()
         answer = await steps.accepted("/orders/1", access, "accepted over https")
         steps.identity(answer)
+        before = await steps.expiry(refresh)
+        await self._sleep(_EXPIRY_SECONDS)
         newer_access, newer_refresh = await steps.refresh(refresh)
+        await steps.new_expiry(newer_refresh, before)
         await steps.accepted("/orders/2", newer_access, "accepted over http", tls=False)
         await steps.refresh_refused("old refresh", refresh, "invalid_grant: it was used before")
         says = "invalid_grant: the replay has ended the grant"
         await steps.refresh_refused("new refresh", newer_refresh, says)
+
+    async def user_and_admin_revoke(self) -> None:
+        """Who isn't the client revokes: the user on a page, an administrator by a call."""
+        steps = self.steps
+        self._timeline.chapter("Revoked by the user, and by an administrator")
+        access = await steps.sign_in_for("write")
+        await steps.accepted("/payments/1", access, "accepted")
+        page = await steps.open_grants()
+        page = await steps.user_revokes(page, "write")
+        await steps.refused("/payments/1", access, "invalid_token")
+        await steps.user_revokes_all(page)
+        access = await steps.sign_in_for("write")
+        await steps.admin_revokes(f"{masked(access)}, by the token", token=access)
+        await steps.refused("/payments/1", access, "invalid_token")
+        access = await steps.sign_in_for("write")
+        await steps.admin_revokes(f"all that {USERNAME} granted", username=USERNAME)
+        await steps.refused("/payments/1", access, "invalid_token")
+        access = await steps.client_token()
+        await steps.admin_revokes(f"all that {CLIENT_ID} has", client_id=CLIENT_ID)
+        await steps.refused("/payments/1", access, "invalid_token")
 
     async def route_without_window(self) -> None:
         """Where max age is 0s a revoked token is refused at once."""

@@ -1,64 +1,20 @@
 """The commands that are printed, run as a person would."""
 
-import asyncio
 import json
-import os
-import shutil
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from clocks import FakeClock
+from demo.conftest import Shell
 
-from gateway.demo.curls import reference_curls, walkthrough
+from gateway.demo.calls import opened_calls
+from gateway.demo.curls import browser_grants, reference_curls, revocations, walkthrough
 from gateway.demo.process import browsable
-from gateway.demo.stack import Stack
+from gateway.demo.stack import PASSWORD, USERNAME, Stack
 
 Run = Callable[..., AbstractAsyncContextManager[Stack]]
-
-END = "=" * 9
-STAND_IN = Path(__file__).with_name("curl.py")
-
-
-@pytest.fixture(params=["curl", "stand-in"])
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where programs are found: with the curl of this machine, and with a stand-in for it."""
-    if request.param == "stand-in":
-        script = tmp_path / "curl"
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{STAND_IN}" "$@"\n')
-        script.chmod(0o755)
-    elif shutil.which("curl") is None:
-        pytest.skip("this machine has no curl; the stand-in is run")
-    return f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-
-
-class Shell:
-    """A shell to paste into; it ends where a command fails."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def paste(self, command: str) -> str:
-        """Return what the command printed."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\necho; echo {END}\n".encode())
-        shown = await self._process.stdout.readuntil(f"\n{END}\n".encode())
-        return shown.decode().removesuffix(f"\n{END}\n")
-
-
-@pytest.fixture
-async def shell(path: str) -> AsyncIterator[Shell]:
-    process = await asyncio.create_subprocess_exec(
-        *("bash", "-eu"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PATH": path},
-    )
-    yield Shell(process)
-    await process.communicate(b"exit\n")
 
 
 async def test_walkthrough(run: Run, shell: Shell, clock: FakeClock) -> None:
@@ -129,3 +85,34 @@ def test_lines_fit() -> None:
         for line in f"{number}. {curl.says}\n{curl.command}".split("\n")
     ]
     assert [line for line in lines if len(line) > 80 or line != line.rstrip()] == []
+
+
+async def test_revocations(stack: Stack, shell: Shell, clock: FakeClock) -> None:
+    """The user's page is where it is said to be, and the administrator's command ends grants."""
+    url = browsable(stack.tls_url)
+    page, admin = (curl.command for curl in revocations(url))
+    await shell.paste(walkthrough(url, 1.0)[0].command)
+    assert await shell.paste(admin) == '{"revoked": 1}'
+    async with opened_calls(stack, clock) as calls:
+        opened = await calls.page(urlsplit(page).path)
+    assert (opened.status, "Your grants" in opened.text) == (200, True)
+
+
+async def test_browser_grants(stack: Stack, shell: Shell, clock: FakeClock) -> None:
+    """What is opened gives a code and a token, and the command redeems the code."""
+    code, redeem, token = (
+        curl.command for curl in browser_grants(browsable(stack.tls_url), stack.redirect_uri)
+    )
+    allowed = []
+    async with opened_calls(stack, clock) as calls:
+        for opened in (code, token):
+            path = opened.removeprefix(browsable(stack.tls_url))
+            page = await calls.page(path)
+            form = {"username": USERNAME, "password": PASSWORD, "decision": "allow"}
+            form["token"] = page.text.partition('name="token" value="')[2].partition('"')[0]
+            allowed.append(urlsplit((await calls.page(path, form)).location))
+    (given,) = parse_qs(allowed[0].query)["code"]
+    tokens = json.loads(await shell.paste(redeem.replace("<code>", given)))
+    assert {"access_token", "refresh_token"} <= tokens.keys()
+    implicit = parse_qs(allowed[1].fragment).keys()
+    assert ("access_token" in implicit, "refresh_token" in implicit) == (True, False)

@@ -69,13 +69,28 @@ async def test_story(
         good = await play(stack, timeline, clock, sleep=clock.sleep)
     assert (good, timeline.faults) == (True, [])
     assert timeline.steps == [
+        ("password", 200),
+        ("client", 200),
+        ("allow", 303),
+        ("code", 200),
+        ("refresh", 200),
+        ("implicit", 303),
+        ("without", 200),
         ("issue", 200),
         ("call", 200),
         ("backend sees", None),
         ("refresh", 200),
+        ("new expiry", None),
         ("call", 200),
         ("old refresh", 400),
         ("new refresh", 400),
+        ("issue", 200),
+        ("call", 200),
+        ("page", 200),
+        ("user revokes", 303),
+        ("call", 401),
+        ("user revokes", 303),
+        *[("issue", 200), ("admin revokes", 200), ("call", 401)] * 3,
         ("issue", 200),
         ("call", 200),
         ("revoke", 200),
@@ -140,7 +155,7 @@ async def test_nobody_answers(run: Run, timeline: Recorded, clock: TickingClock)
     good = await play(stack, timeline, clock)
     assert (good, timeline.faults) == (
         False,
-        [("issue", None, "no answer: ClientConnectorError")],
+        [("password", None, "no answer: ClientConnectorError")],
     )
 
 
