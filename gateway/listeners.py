@@ -63,7 +63,12 @@ async def bind(settings: Settings, count: int) -> list[Sockets]:
         plain = await _bind(settings, listen.port, count)
     if listen.tls_certificate is not None:
         port = listen.port if listen.tls_port is None else listen.tls_port
-        tls = await _bind(settings, port, count)
+        try:
+            tls = await _bind(settings, port, count)
+        except OSError:
+            for sockets in plain:
+                Sockets(sockets).close()
+            raise
     return [Sockets(*pair) for pair in zip(plain, tls, strict=True)]
 
 
