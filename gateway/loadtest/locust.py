@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 import gevent
@@ -41,7 +41,7 @@ from gateway.loadtest.conductor import Conductor
 from gateway.loadtest.header import header_of
 from gateway.loadtest.options import Grant, RunOptions
 from gateway.loadtest.plan import Plan, Share
-from gateway.loadtest.record import RecordWriter
+from gateway.loadtest.record import NewRecord
 from gateway.loadtest.rows import End
 from gateway.loadtest.tokens import Requests
 
@@ -174,8 +174,7 @@ class _ShareOfRun:
         ]
         self._free = [BoundedSemaphore(options.connections) for _ in endpoints]
         self._greenlets = Group()
-        self._stream: TextIO = out.open("w", encoding="utf-8", newline="\n")
-        self._writer = RecordWriter(self._stream)
+        self._writer = NewRecord(out)
 
     def run(self) -> None:
         """Send what is due when it is due, until the share is over."""
@@ -203,7 +202,6 @@ class _ShareOfRun:
         with suppress(ValueError):
             self._writer.write(End(self._now(), "completed" if over else "interrupted"))
             self._writer.close()
-        self._stream.close()
         for client in self._clients:
             client.close()
 
@@ -221,7 +219,7 @@ class _ShareOfRun:
             finally:
                 self._free[place].release()
         row = self._conductor.answered(call)
-        if not self._stream.closed:
+        if not self._writer.closed:
             self._writer.write(row)
         if call.finished is not None:
             self._environment.events.request.fire(

@@ -34,6 +34,7 @@ __all__ = [
     "Exchange",
     "Header",
     "Issue",
+    "NewRecord",
     "Probe",
     "Record",
     "RecordError",
@@ -103,6 +104,52 @@ class RecordWriter:
     def close(self) -> None:
         """Flush; nothing may be written after it."""
         self.flush()
+
+
+class NewRecord(RecordWriter):
+    """The record of a run that may fail before it begins: what the file had stays until then.
+
+    A run has begun with the first row that isn't the header, what wasn't sent, a token that wasn't
+    issued, or the end. Rows are held until then, and forgotten by ``close`` if there was none.
+
+    Raises:
+        OSError: the file can't be written, which is known at once.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+        self.begun = False
+        self._path = path
+        self._is_new = not path.exists()
+        self._file = path.open("a", encoding="utf-8", newline="\n")
+        super().__init__(self._file, clock=clock)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be written any more."""
+        return self._file.closed
+
+    def write(self, row: Row) -> None:
+        """Take a row."""
+        nothing = isinstance(row, Header | Unsent | End)
+        if not self.begun and not nothing and not (isinstance(row, Issue) and row.digest is None):
+            self.begun = True
+            if self._path.is_file():  # a pipe or a device has nothing to be replaced
+                self._file.truncate(0)
+        super().write(row)
+
+    def flush(self) -> None:
+        """Hand all rows so far to the system, once the run has begun."""
+        if self.begun:
+            super().flush()
+
+    def close(self) -> None:
+        """Flush, and close the file; remove it if the run made it and never began."""
+        try:
+            super().close()
+        finally:
+            self._file.close()
+            if not self.begun and self._is_new:
+                self._path.unlink(missing_ok=True)
 
 
 def load_record(path: Path | str, *, name: str | None = None) -> Record:

@@ -9,10 +9,11 @@ from pathlib import Path
 from gateway import event_loop
 from gateway.loadtest.analysis import Analysis, analyse
 from gateway.loadtest.driver import Driver, Ended
+from gateway.loadtest.errors import RunFailed
 from gateway.loadtest.options import RunOptions
 from gateway.loadtest.plan import SENSIBLE_RPS, Plan
 from gateway.loadtest.progress import progress_for
-from gateway.loadtest.record import RecordError, RecordWriter, load_record
+from gateway.loadtest.record import NewRecord, RecordError, load_record
 from gateway.loadtest.report.summary import render_terminal
 from gateway.loadtest.slo import Slo, Verdict, judge, parse_slo
 
@@ -63,19 +64,20 @@ def announce(options: RunOptions) -> str:
 
 
 def measure(options: RunOptions, out: Path, *, quiet: bool = False) -> Ended:
-    """Make a run and write its record.
+    """Make a run and write its record; a file of an earlier run stays until this one has begun.
 
     Raises:
         RunFailed: the run could not be made.
         OSError: the record can't be written.
     """
-    with out.open("w", encoding="utf-8", newline="\n") as stream:
-        writer = RecordWriter(stream)
-        try:
-            with progress_for(quiet=quiet) as progress:
-                ended = event_loop.run(Driver(options, writer, progress=progress).run())
-        finally:
-            writer.close()
+    record = NewRecord(out)
+    try:
+        with progress_for(quiet=quiet) as progress:
+            ended = event_loop.run(Driver(options, record, progress=progress).run())
+    finally:
+        record.close()
+    if not record.begun:  # and the file has an earlier run, if anything
+        raise RunFailed("it ended before anything was measured")
     return ended
 
 

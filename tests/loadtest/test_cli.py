@@ -192,3 +192,16 @@ def test_merge(tmp_path: Path) -> None:
     result = call("merge", str(tmp_path / "all.jsonl"), *map(str, files))
     assert (result.exit_code, result.output) == (0, "")
     assert len(load_record(tmp_path / "all.jsonl").revokes) == 40
+
+
+async def test_a_run_that_fails_at_once_leaves_the_earlier_record(tmp_path: Path) -> None:
+    """No token, nobody there, or an endpoint's fault: the file of the run before is untouched."""
+    out = tmp_path / "run.jsonl"
+    out.write_text("an earlier run\n")
+    gateway = FakeGateway()
+    gateway.on_token = lambda _: web.json_response({"error": "invalid_client"}, status=401)
+    async with serving(gateway) as url:
+        refused = await run_command(*flags_for(url, out), "--quiet")
+    nobody = await run_command(*flags_for(url, out), "--quiet")
+    assert [code for code, _, _ in (refused, nobody)] == [3, 3]
+    assert out.read_text() == "an earlier run\n"

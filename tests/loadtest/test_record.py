@@ -1,6 +1,7 @@
 """The record: what is written is read again, and what can't be read is said by its line."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from gateway.loadtest.record import (
     End,
     Header,
     Issue,
+    NewRecord,
     Probe,
     Record,
     RecordError,
@@ -225,3 +227,43 @@ def test_the_header_has_no_members_but_its_own() -> None:
         "watch_seconds",
     }
     assert isinstance(read_record([format_row(HEADER)]).header, Header)
+
+
+def test_a_record_of_a_run_that_did_not_begin(tmp_path: Path) -> None:
+    """What the file had stays, and a file that wasn't there isn't there."""
+    earlier, new = tmp_path / "run.jsonl", tmp_path / "new.jsonl"
+    earlier.write_text("an earlier run\n")
+    for path in (earlier, new):
+        record = NewRecord(path)
+        for row in (HEADER, UNSENT, replace(ISSUE, digest=None, status=401), END):
+            record.write(row)
+        record.flush()
+        record.close()
+        assert (record.begun, record.closed) == (False, True)
+    assert (earlier.read_text(), new.exists()) == ("an earlier run\n", False)
+
+
+def test_a_record_of_a_run_that_began(tmp_path: Path) -> None:
+    """It replaces what the file had, from the first token on; nothing before it is lost."""
+    path = tmp_path / "run.jsonl"
+    path.write_text("an earlier run\n" * 1000)
+    record = NewRecord(path)
+    for row in ROWS:
+        record.write(row)
+    record.close()
+    assert path.read_text() == "".join(lines(*ROWS))
+
+
+def test_a_record_that_is_no_file() -> None:
+    """A device takes rows, and isn't replaced by a file."""
+    record = NewRecord(Path("/dev/null"))
+    for row in ROWS:
+        record.write(row)
+    record.close()
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_record_that_can_t_be_written(tmp_path: Path) -> None:
+    """It is said before the run."""
+    with pytest.raises(OSError, match="no-such"):
+        NewRecord(tmp_path / "no-such" / "run.jsonl")
