@@ -98,6 +98,14 @@ class MethodNotAllowed(GatewayError):
     outcome = "method_not_allowed"
 
 
+class MethodNotImplemented(GatewayError):
+    """A method that isn't registered, and that no route names (RFC 9110 §15.6.2)."""
+
+    status = 501
+    code = "not_implemented"
+    outcome = "method_not_implemented"
+
+
 class RequestTimeout(GatewayError):
     """The client stopped sending its body (RFC 9110 §15.5.9)."""
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 
@@ -32,7 +32,8 @@ class Exchange:
     there may be any behind content in chunks. ``route`` and ``client_id`` are filled in as they
     become known, for metrics and the access log, as is ``upstream`` (its origin) for failures;
     ``outcome`` at the end. ``stopping`` tells whether nothing is read behind the request, or the
-    gateway is about to stop.
+    gateway is about to stop. ``cors`` are the fields with which an error of the gateway's own
+    lets a page of another origin read it.
     """
 
     request: web.BaseRequest
@@ -47,6 +48,7 @@ class Exchange:
     route: str = ""
     upstream: str = ""
     client_id: str | None = None
+    cors: Sequence[tuple[bytes, bytes]] = ()
     outcome: str = ""
     status: int = 0
 
@@ -231,7 +233,7 @@ def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
 
     JSON with ``error`` and ``error_description`` as in RFC 6749 §5.2, and the request id.
     """
-    fields, body = error_parts(error, exchange.request_id)
+    fields, body = error_parts(error, exchange.request_id, exchange.cors)
     fields.append((b"Date", exchange.date))
     response = RelayedResponse(error.status, reason_phrase(error.status), fields, body=body)
     if error.close or exchange.closes or exchange.leaves_doubt:
@@ -239,8 +241,13 @@ def error_response(error: GatewayError, exchange: Exchange) -> RelayedResponse:
     return response
 
 
-def error_parts(error: GatewayError, request_id: bytes) -> tuple[Fields, bytes]:
-    """Return the header fields that say what an error is, and its content."""
+def error_parts(
+    error: GatewayError, request_id: bytes, cors: Sequence[tuple[bytes, bytes]] = ()
+) -> tuple[Fields, bytes]:
+    """Return the header fields that say what an error is, and its content.
+
+    ``cors`` are those that let a page of another origin read it.
+    """
     members = {
         "error": error.code,
         "error_description": error.description,
@@ -248,6 +255,7 @@ def error_parts(error: GatewayError, request_id: bytes) -> tuple[Fields, bytes]:
     }
     fields: Fields = [(b"Content-Type", b"application/json"), *_NO_STORE]
     fields += [(name.encode(), value.encode()) for name, value in error.headers]
+    fields += cors
     fields.append((b"X-Request-ID", request_id))
     return fields, json.dumps(members).encode() + b"\n"  # for those who read it in a terminal
 

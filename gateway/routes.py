@@ -9,9 +9,32 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
+from gateway.cors import Cors
+from gateway.errors import BadRequest, MethodNotAllowed, MethodNotImplemented, NoRoute
 from gateway.settings import RouteSettings
 
+REGISTERED_METHODS = frozenset(
+    {
+        *(
+            "ACL",
+            "BASELINE-CONTROL",
+            "BIND",
+            "CHECKIN",
+            "CHECKOUT",
+            "COPY",
+            "DELETE",
+            "GET",
+            "HEAD",
+        ),
+        *("LABEL", "LINK", "LOCK", "M-SEARCH", "MERGE", "MKACTIVITY", "MKCALENDAR", "MKCOL"),
+        *("MKREDIRECTREF", "MKWORKSPACE", "MOVE", "NOTIFY", "OPTIONS", "ORDERPATCH", "PATCH"),
+        *("POST", "PROPFIND", "PROPPATCH", "PURGE", "PUT", "QUERY", "REBIND", "REPORT", "SEARCH"),
+        *("SOURCE", "SUBSCRIBE", "UNBIND", "UNCHECKOUT", "UNLINK", "UNLOCK", "UNSUBSCRIBE"),
+        *("UPDATE", "UPDATEREDIRECTREF", "VERSION-CONTROL"),
+    }
+)
+"""What a route takes that names no methods: those in IANA's HTTP Method Registry, but CONNECT,
+TRACE and PRI, and those of UPnP, of caches and of Icecast that are met as often."""
 _REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 _METHOD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -120,6 +143,7 @@ class Route:
     max_age_seconds: float = float("inf")
     strip_prefix: bool = False
     public: bool = False
+    cors: Cors | None = None
 
     def url(self, target: Target) -> str:
         """Return the URL at the upstream for a target under this route."""
@@ -136,12 +160,25 @@ class Route:
         return _allow(self.methods)
 
     def takes(self, method: str) -> bool:
-        """Whether the route serves a method; one that serves GET serves HEAD (RFC 9110 §9.3.2)."""
-        return (
-            not self.methods
-            or method in self.methods
-            or (method == "HEAD" and "GET" in self.methods)
-        )
+        """Whether the route serves a method; one that serves GET serves HEAD (RFC 9110 §9.3.2).
+
+        A method that isn't registered must be named.
+        """
+        if not self.methods:
+            return method in REGISTERED_METHODS
+        return method in self.methods or (method == "HEAD" and "GET" in self.methods)
+
+
+def not_implemented() -> MethodNotImplemented:
+    """Return the error of a method that nobody knows here."""
+    return MethodNotImplemented("The method is not implemented.")
+
+
+def _cors(route: RouteSettings) -> Cors | None:
+    if not route.cors_origins:
+        return None
+    origins = frozenset(origin.encode("ascii") for origin in route.cors_origins)
+    return Cors(origins, credentials=route.cors_credentials)
 
 
 def _allow(methods: Iterable[str]) -> str:
@@ -157,6 +194,7 @@ class Routes:
         self._by_path: dict[str, list[Route]] = {}
         for route in routes:
             self._by_path.setdefault(route.path, []).append(route)
+        self._named = frozenset(method for route in routes for method in route.methods)
         self._most_segments = max((path.count("/") for path in self._by_path), default=0)
 
     @classmethod
@@ -175,6 +213,7 @@ class Routes:
                     ),
                     strip_prefix=route.strip_prefix,
                     public=route.public,
+                    cors=_cors(route),
                 )
                 for route in settings
             ]
@@ -188,17 +227,44 @@ class Routes:
                 of the path, as servlets do, to where another route governs.
             NoRoute: there is none.
             MethodNotAllowed: there is, but not for this method (RFC 9110 §15.5.6).
+            MethodNotImplemented: nor does any route name it.
         """
+        candidates = self._candidates(path)
+        for route in candidates:
+            if route.takes(method):
+                return route
+        if any(not route.methods for route in candidates):  # of all but this one
+            raise not_implemented()
+        allowed = _allow({method for route in candidates for method in route.methods})
+        raise MethodNotAllowed("The route does not take this method.", headers=[("Allow", allowed)])
+
+    def recognise(self, method: str) -> None:
+        """Raise ``MethodNotImplemented`` unless a method is registered or a route names it."""
+        if method not in REGISTERED_METHODS and method not in self._named:
+            raise not_implemented()
+
+    def match_preflight(self, path: str, method: str) -> Route | None:
+        """Return the route that answers a preflight for this method, if one does itself.
+
+        None does where a route of the same path names OPTIONS: it has them forwarded.
+
+        Raises:
+            BadRequest, NoRoute: as ``match``.
+        """
+        candidates = self._candidates(path)
+        naming = [route for route in candidates if "OPTIONS" in route.methods]
+        for route in naming or candidates:
+            if naming or route.takes(method):
+                return route if route.cors is not None else None
+        return None
+
+    def _candidates(self, path: str) -> list[Route]:
         candidates = self._governing(path)
         if ";" in path and self._governing(without_parameters(path)) is not candidates:
             raise BadRequest("The path could be read as that of another route.")
         if candidates is None:
             raise NoRoute("No route has this path.")
-        for route in candidates:
-            if route.takes(method):
-                return route
-        allowed = _allow({method for route in candidates for method in route.methods})
-        raise MethodNotAllowed("The route does not take this method.", headers=[("Allow", allowed)])
+        return candidates
 
     def _governing(self, path: str) -> list[Route] | None:
         # No deeper than the deepest route: a path of thousands of segments costs no more.

@@ -18,6 +18,7 @@ ANSWERS = {
     "InsufficientScope": (403, "insufficient_scope", False),
     "NoRoute": (404, "not_found", False),
     "MethodNotAllowed": (405, "method_not_allowed", False),
+    "MethodNotImplemented": (501, "not_implemented", False),
     "RequestTimeout": (408, "request_timeout", True),
     "ContentTooLarge": (413, "content_too_large", True),
     "UnsupportedMediaType": (415, "invalid_request", False),

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NoRoute
+from gateway.cors import Cors
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    MethodNotAllowed,
+    MethodNotImplemented,
+    NoRoute,
+)
 from gateway.routes import Route, Routes, Target, parse_target
 from gateway.settings import RouteSettings
 
@@ -331,3 +338,59 @@ def test_from_settings() -> None:
     )
     assert second == Route("rest", "/", "http://c", methods=frozenset({"GET"}), public=True)
     assert second.max_age_seconds == float("inf")
+
+
+def test_methods_that_nobody_knows() -> None:
+    """They go where a route names them, and nowhere else: 501, or 405 where others are named."""
+    routes = Routes(
+        [
+            Route("any", "/any", "http://a"),
+            Route("list", "/list", "http://a", methods=frozenset({"LIST", "GET"})),
+            Route("get", "/get", "http://a", methods=frozenset({"GET"})),
+        ]
+    )
+    assert routes.match("LIST", "/list").name == "list"
+    assert routes.match("PROPFIND", "/any").name == "any"
+    assert routes.match("VERSION-CONTROL", "/any").name == "any"
+    routes.recognise("LIST")
+    routes.recognise("UPDATE")
+    with pytest.raises(MethodNotAllowed) as caught:
+        routes.match("LIST", "/get")
+    assert caught.value.headers == (("Allow", "GET, HEAD"),)
+    for method in ("FOO", "get", "List"):
+        with pytest.raises(MethodNotImplemented):
+            routes.recognise(method)
+    for method, path in (("LIST", "/any"), ("FOO", "/any")):
+        with pytest.raises(MethodNotImplemented):
+            routes.match(method, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "expected"),
+    [
+        ("/a/x", "PUT", "a"),
+        ("/a/x", "HEAD", "a"),
+        ("/a/x", "POST", None),
+        ("/plain", "GET", None),
+        ("/own", "PUT", None),
+        ("/both", "PUT", "options"),
+    ],
+)
+def test_who_answers_a_preflight(path: str, method: str, expected: str | None) -> None:
+    """The route that the request itself will have, unless one names OPTIONS."""
+    cors = Cors(frozenset({b"https://app.example"}))
+    put, options = frozenset({"GET", "PUT"}), frozenset({"OPTIONS"})
+    routes = Routes(
+        [
+            Route("a", "/a", "http://a", methods=put, cors=cors),
+            Route("plain", "/plain", "http://a"),
+            Route("own", "/own", "http://a", methods=put, cors=cors),
+            Route("forwarded", "/own", "http://a", methods=options),
+            Route("both", "/both", "http://a", methods=put, cors=cors),
+            Route("options", "/both", "http://a", methods=options, cors=cors),
+        ]
+    )
+    found = routes.match_preflight(path, method)
+    assert (found and found.name) == expected
+    with pytest.raises(NoRoute):
+        routes.match_preflight("/none", method)

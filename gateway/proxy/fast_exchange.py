@@ -262,7 +262,9 @@ class FastExchange:
         if error.outcome.startswith("upstream_"):
             self._note_failure(error)
         self._closes = error.close or self._request.section.closes or self._lane.draining
-        fields, body = error_parts(error, self.request_id)
+        cors = self.route.cors
+        said = cors.answer_fields(self._request.section.origin) if cors is not None else ()
+        fields, body = error_parts(error, self.request_id, said)
         line = f"HTTP/1.1 {error.status} {reason_phrase(error.status)}\r\n"
         self._write(
             b"%b%b%bContent-Length: %d\r\n%b\r\n%b"

@@ -10,16 +10,24 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from gateway.access_log import AccessLog
 from gateway.bearer import authorize, credentials
 from gateway.clock import Clock
+from gateway.cors import origin_of, preflight_of
 from gateway.errors import BadRequest, GatewayError
-from gateway.exchange import Exchange, RelayedResponse, cut_off, error_response
+from gateway.exchange import (
+    Exchange,
+    RelayedResponse,
+    cut_off,
+    error_response,
+    reason_phrase,
+)
 from gateway.failures import UpstreamFailures
+from gateway.fields import Fields
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
 from gateway.proxy.server import how_client_left, is_last, may_have_trailers
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import addressed, hops_left, inspect_request, with_hops
-from gateway.routes import Route, Routes, parse_target
+from gateway.routes import Route, Routes, Target, parse_target
 from gateway.tokens import Facts, TokenKey, token_key
 from gateway.validator import Validator
 
@@ -145,25 +153,10 @@ class Pipeline:
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
-        if request.version not in {HttpVersion10, HttpVersion11}:
-            raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
-        exchange.head = head = inspect_request(
-            request.raw_headers,
-            http_1_1=request.version == HttpVersion11,
-            max_bytes=self._max_header_bytes - len(request.raw_path),
-            max_fields=self._max_header_fields,
-            underscores=self._underscores,
-        )
-        if head.request_id is not None:
-            exchange.request_id = head.request_id
-        target = parse_target(request.method, request.raw_path)
-        exchange.head = head = addressed(head, target.authority)
+        target, hops = self._inspect(exchange)
         if target.path == "*":
             return self._answer_options(exchange, _SERVED_METHODS)
         exchange.target = target
-        hops = hops_left(head) if request.method == "OPTIONS" else None
-        if hops:
-            exchange.head = head = with_hops(head, hops - 1)
         endpoint = self._oauth.endpoint(target.judged)
         if endpoint is not None:
             exchange.route = endpoint
@@ -172,8 +165,43 @@ class Pipeline:
             response = await self._oauth.answer(endpoint, exchange)
             exchange.outcome = "proxied"
             return response
+        preflight = self._answer_preflight(exchange, target)
+        if preflight is not None:
+            return preflight
         route = self._routes.match(request.method, target.judged)
+        return await self._answer_by(route, exchange, target, hops)
+
+    def _inspect(self, exchange: Exchange) -> tuple[Target, int | None]:
+        """Return what a request is for, and how often it may be forwarded if it says so."""
+        request = exchange.request
+        if request.version not in {HttpVersion10, HttpVersion11}:
+            raise BadRequest("Only HTTP/1.0 and HTTP/1.1 are spoken here.")
+        head = inspect_request(
+            request.raw_headers,
+            http_1_1=request.version == HttpVersion11,
+            max_bytes=self._max_header_bytes - len(request.raw_path),
+            max_fields=self._max_header_fields,
+            underscores=self._underscores,
+        )
+        exchange.head = head
+        if head.request_id is not None:
+            exchange.request_id = head.request_id
+        target = parse_target(request.method, request.raw_path)
+        # Before the log may have the method: it could be anything.
+        self._routes.recognise(request.method)
+        head = addressed(head, target.authority)
+        hops = hops_left(head) if request.method == "OPTIONS" else None
+        exchange.head = with_hops(head, hops - 1) if hops else head
+        return target, hops
+
+    async def _answer_by(
+        self, route: Route, exchange: Exchange, target: Target, hops: int | None
+    ) -> web.StreamResponse:
+        head = exchange.head
+        assert head is not None
         exchange.route = route.name
+        if route.cors is not None:
+            exchange.cors = route.cors.answer_fields(origin_of(head.fields))
         facts = None
         if not route.public:
             token = credentials(head.authorizations, target.query, realm=self._realm)
@@ -214,16 +242,33 @@ class Pipeline:
         async with Revalidation(self._revalidate_seconds, check=check, end=end):
             return await self._forward(exchange, route, facts)
 
+    def _answer_preflight(self, exchange: Exchange, target: Target) -> RelayedResponse | None:
+        """Answer a preflight from an origin that its route lists; it never has a token."""
+        assert exchange.head is not None
+        asked = preflight_of(exchange.request.method, exchange.head.fields)
+        origin = origin_of(exchange.head.fields)
+        if asked is None or origin is None:
+            return None
+        route = self._routes.match_preflight(target.judged, asked.method)
+        if route is None or route.cors is None or not route.cors.allows(origin):
+            return None
+        exchange.route = route.name
+        return self._answer_here(exchange, 204, route.cors.preflight_fields(origin, asked))
+
     def _answer_options(self, exchange: Exchange, methods: str) -> RelayedResponse:
         # About the gateway as a whole (RFC 9110 §9.3.7), or on its way forwarded often enough
         # (§7.6.2).
+        return self._answer_here(exchange, 200, [(b"Allow", methods.encode())])
+
+    @staticmethod
+    def _answer_here(exchange: Exchange, status: int, fields: Fields) -> RelayedResponse:
         exchange.outcome = "answered"
         fields = [
-            (b"Allow", methods.encode()),
+            *fields,
             (b"Date", exchange.date),
             (b"X-Request-ID", exchange.request_id),
         ]
-        response = RelayedResponse(200, "OK", fields, body=b"")
+        response = RelayedResponse(status, reason_phrase(status), fields, body=b"")
         if exchange.leaves_doubt:
             response.force_close()
         return response

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from aiohttp import http_parser
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gateway.cors import origin_of
 from gateway.errors import GatewayError
 from gateway.fields import one_spelling, to_bytes
 from gateway.headers import HeaderPolicy, crossing_request
@@ -30,7 +31,7 @@ _SCHEME = len(b"Bearer ")
 _PLACEHOLDER = b"x"
 _FIRST_LINE = b"GET / HTTP/1.1"
 _FOLDED = re.compile(rb"\r\n[ \t]")
-_NOT_SIMPLE = frozenset({b"expect", b"max-forwards"})
+_NOT_SIMPLE = frozenset({b"access-control-request-method", b"expect", b"max-forwards"})
 _ENTRY_BYTES = 600  # what an item takes beside its bytes
 # An empty body is announced where one would be expected, and only there (RFC 9110 §8.6).
 _BODY_NOT_EXPECTED = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -52,6 +53,7 @@ class Section:
     cut: bool
     authorizations: tuple[bytes, ...]
     request_id: bytes | None
+    origin: bytes | None
     to_upstream: tuple[bytes, bytes | None]
     length_missing: bool
 
@@ -230,6 +232,7 @@ class Sections:
             cut=cut,
             authorizations=tuple(head.authorizations),
             request_id=head.request_id,
+            origin=origin_of(head.fields),
             to_upstream=_parts(one_spelling(crossing), head, cut=cut),
             length_missing=head.content_length is None,
         )

@@ -23,6 +23,7 @@ from gateway.settings.types import (
     HttpUrl,
     Method,
     Network,
+    Origin,
     Place,
     Port,
     PositiveDuration,
@@ -293,13 +294,21 @@ class RouteSettings(Section):
         (), description="Scopes that a token must have, all of them."
     )
     methods: tuple[Method, ...] = Field(
-        (), description="Methods that the route takes; all when empty."
+        (), description="Methods that the route takes; all registered ones when empty."
     )
     max_age: Duration | None = Field(
         None, description='Tightens cache.max_age here. "0s" asks the store every time.'
     )
     strip_prefix: Flag = Field(False, description="Forward the path without the prefix.")
     public: Flag = Field(False, description="No token needed, and none looked at.")
+    cors_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Origins whose pages may read the gateway's own answers here, such as 401, and "
+        "whose preflights are answered.",
+    )
+    cors_credentials: Flag = Field(
+        False, description="Those pages may send cookies and other credentials of the browser's."
+    )
 
     @model_validator(mode="after")
     def _public_asks_nothing(self) -> "RouteSettings":
@@ -307,6 +316,15 @@ class RouteSettings(Section):
             raise Conflict((("scopes",), "allowed only where public is false"))
         if self.public and self.max_age is not None:
             raise Conflict((("max_age",), "allowed only where public is false"))
+        return self
+
+    @model_validator(mode="after")
+    def _credentials_are_for_some(self) -> "RouteSettings":
+        if self.cors_credentials and (not self.cors_origins or "*" in self.cors_origins):
+            needed = 'allowed only where cors_origins names origins, and not "*"'
+            raise Conflict((("cors_credentials",), needed))
+        if "*" in self.cors_origins and len(self.cors_origins) > 1:
+            raise Conflict((("cors_origins",), '"*" is allowed only alone'))
         return self
 
     @property

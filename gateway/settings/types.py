@@ -23,7 +23,11 @@ _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?")
 _MOST = 2**31 - 1  # what C calls an int: the largest number that sockets and pools take
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]+")
-_METHOD = re.compile(r"[A-Z][A-Z-]*")
+_METHOD = re.compile(r"[A-Z][A-Z0-9!#$%&'*+.^_`|~-]{0,63}")
+_ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(0|[1-9][0-9]{0,4}))?"
+)
+_DEFAULT_PORTS = {"http": {"80"}, "https": {"443"}}
 _SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 
 
@@ -164,8 +168,21 @@ def _header_name(value: str) -> str:
 
 
 def _method(value: str) -> str:
-    if not _METHOD.fullmatch(value) or value in {"CONNECT", "TRACE"}:
-        raise ValueError('a method such as "GET" is allowed, but not CONNECT or TRACE')
+    # Methods are case-sensitive (RFC 9110 §9.1): "get" is none that any client sends.
+    if not _METHOD.fullmatch(value) or value in {"CONNECT", "TRACE", "PRI"}:
+        raise ValueError(
+            'a method such as "GET" is allowed, in upper case, but not CONNECT, TRACE or PRI'
+        )
+    return value
+
+
+def _origin(value: str) -> str:
+    match = _ORIGIN.fullmatch(value)
+    if value != "*" and (match is None or match[2] in _DEFAULT_PORTS.get(match[1], ())):
+        raise ValueError(
+            'an origin such as "https://app.example" is allowed, as browsers send it: in lower '
+            'case, without a path and a default port; or "*" for all'
+        )
     return value
 
 
@@ -216,6 +233,7 @@ EndpointUrl = Annotated[str, AfterValidator(_http_url)]
 """To be asked as it is written: to some servers "/token/" isn't "/token"."""
 UrlPath = Annotated[str, AfterValidator(_absolute_path)]
 Method = Annotated[str, AfterValidator(_method)]
+Origin = Annotated[str, AfterValidator(_origin)]
 ScopeToken = Annotated[str, AfterValidator(_scope_token)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 Quotable = Annotated[str, AfterValidator(_quotable)]

@@ -87,7 +87,27 @@ def test_a_size_has_a_binary_unit(value: object) -> None:
             ["/", "/orders", "/a/b/", "/a.b/..c"],
             ["", "orders", "/a/../b", "/.", "/a//b", *(f"/a{mark}b" for mark in "?#; \\ä"), "/%61"],
         ),
-        (types.Method, ["GET", "M-SEARCH"], ["get", "CONNECT", "TRACE", "", "GET POST"]),
+        (
+            types.Method,
+            ["GET", "M-SEARCH", "LIST", "FOO2", "X_Y", "A"],
+            [
+                *("get", "Get", "gET", "CONNECT", "TRACE", "PRI", "", " ", "GET POST", "GET,POST"),
+                *("G(T", "GET/", "*", "G\u00c9T", "GET\n", "GET ", '"GET"', "X" * 65),
+            ],
+        ),
+        (
+            types.Origin,
+            [
+                *("https://app.example", "http://localhost:3000", "*", "https://a.b-c.example:8443"),
+                *("http://127.0.0.1", "http://[::1]:8080", "capacitor://localhost", "https://a_b"),
+            ],
+            [
+                *("null", "", "app.example", "https://", "https://app.example/", "https://a/b"),
+                *("https://APP.example", "HTTPS://a", "https://a:443", "http://a:80", "https://a:"),
+                *("https://a:0443", "https://u@a", "https://a b", "https://*.example", "https://a?"),
+                *("https://caf\u00e9", "https://a,https://b", "**"),
+            ],
+        ),
         (types.ScopeToken, ["read", "a:b/c"], ["", "read write", 'a"b', "a\\b", "ä"]),
         (types.HeaderName, ["X-Token-"], ["", "X_Token", "X Token", "X:"]),
         (types.Quotable, ["my realm"], ["", 'a"b', "a\\b", "a\nb"]),
