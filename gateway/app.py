@@ -85,7 +85,9 @@ class Gateway:
             metrics=self.metrics,
             clock=self._clock,
             revoke_on_refresh=settings.revocation.revoke_on_refresh,
+            remembers_replaced=settings.revocation.revoke_on_replay,
         )
+        self.validator.wait_for(self._recorder.holds)
         self.feed = self._build_feed() if settings.revocation.feed else None
         self.metrics.watch_revoked(self.revoked.__len__)
         self.metrics.promise(promised_bounds(settings))
@@ -224,6 +226,7 @@ class Gateway:
         self._cache.stale_seconds = settings.cache.stale_if_error.total_seconds()
         self._negative_cache.max_age_seconds = settings.cache.negative_max_age.total_seconds()
         self._recorder.revoke_on_refresh = settings.revocation.revoke_on_refresh
+        self._recorder.remembers_replaced = settings.revocation.revoke_on_replay
         self.revoked.set_max_age(widest_max_age(settings))
         self.metrics.promise(promised_bounds(settings))
         self._server.apply(settings.limits)

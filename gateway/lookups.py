@@ -76,6 +76,9 @@ class Lookups:
     it ended. What is asked for while a command is
     under way goes with the next one: when the first has its answer, when ``max_batch`` tokens
     are waiting, or after ``second_after_seconds``, whichever comes first.
+
+    ``is_held`` tells of a token that is good and not in the store yet: that the store doesn't know
+    it says nothing.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Lookups:
         max_batch: int,
         second_after_seconds: float = SECOND_AFTER_SECONDS,
     ) -> None:
+        self.is_held: Callable[[TokenKey], bool] = lambda _: False
         self._find_many = find_many
         self._keep = keep
         self._clock = clock
@@ -229,6 +233,9 @@ class Lookups:
             read = 0
             for lookup, found in zip(batch, answers, strict=True):
                 facts, life_seconds = INACTIVE, float("inf")
+                if found is None and self.is_held(lookup.key):
+                    self._end(lookup, None)
+                    continue
                 if found is not None:
                     read += len(found.document)
                     if read > MOST_READ_AT_ONCE:

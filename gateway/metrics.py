@@ -236,6 +236,12 @@ class Metrics:
             "Tokens removed from the store by a revocation through this gateway.",
             registry=registry,
         )
+        self._foreign_revocations = Counter(
+            "gateway_foreign_revocations",
+            "Revocations that the key manager accepted from another client than the token's, "
+            "which stays.",
+            registry=registry,
+        )
         Info("gateway_build", "What is running.", registry=registry).info(
             {
                 "version": __version__,
@@ -394,7 +400,7 @@ class Metrics:
         self._upstream_retries.labels(route).inc()
 
     def token_recorded(self, result: str) -> None:
-        """A token passed the token endpoint: "stored", "retried" or "lost"."""
+        """A token passed the token endpoint: "stored", "retried", "revoked" or "lost"."""
         self._recorded.labels(result).inc()
 
     def token_unrecorded(self, reason: str) -> None:
@@ -404,6 +410,10 @@ class Metrics:
     def token_recorded_without(self, member: str, reason: str) -> None:
         """A token's "scope" or "client_id" isn't known."""
         self._recorded_without.labels(member, reason).inc()
+
+    def foreign_revocation(self) -> None:
+        """The key manager accepted a revocation by another client than the token's."""
+        self._foreign_revocations.inc()
 
     def tokens_revoked(self, count: int) -> None:
         """A revocation removed ``count`` tokens from the store."""

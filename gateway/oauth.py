@@ -29,6 +29,7 @@ from gateway.oauth_messages import (
     Answer,
     Parameters,
     missing_no_store,
+    one,
 )
 from gateway.recording import Recorder
 from gateway.routes import without_parameters
@@ -70,7 +71,9 @@ class OAuthEndpoints:
         clock: Clock,
         limits: Limits,
         policy: HeaderPolicy,
+        revokes_on_replay: bool = False,
     ) -> None:
+        self._revokes_on_replay = revokes_on_replay
         self._settings = settings
         self._session = session
         self._recorder = recorder
@@ -192,9 +195,11 @@ class OAuthEndpoints:
         if exchange.request.method == "POST" and 200 <= answer.status < 300:
             exchange.client_id = client.client_id
             if endpoint == "revoke":
-                await self._revoke(answer, parameters)
+                await self._revoke(answer, parameters, client)
             else:
                 await self._record(answer, parameters, client, sent_at)
+        elif endpoint == "token" and self._revokes_on_replay and answer.is_invalid_grant:
+            await self._end_replayed(parameters, client)
         return self._relay(endpoint, exchange, answer)
 
     async def _ask(self, endpoint: str, exchange: Exchange, body: bytes) -> Answer:
@@ -250,8 +255,11 @@ class OAuthEndpoints:
             issued = None
             if self._settings.record_tokens:
                 issued = self._read(answer, parameters, client, sent_at)
-            # A refresh token that was replaced ends alone; its grant goes on.
+            # A refresh token that was replaced ends alone; its grant goes on. And what is issued
+            # hasn't ended, whatever the fields say.
             ended = answer.named_tokens(ACCESS_TOKEN_FIELDS)
+            if issued is not None:
+                ended = [key for key in ended if key != issued.key]
             if ended:
                 await self._recorder.deactivate(ended)
             if issued is not None:
@@ -304,11 +312,22 @@ class OAuthEndpoints:
                     held_back=self._each_minute.held_back(reason),
                 )
 
-    async def _revoke(self, answer: Answer, parameters: Parameters) -> None:
-        """Remove from the store what was revoked; raises ``StoreUnavailable``."""
+    async def _revoke(self, answer: Answer, parameters: Parameters, client: RequestClient) -> None:
+        """End in the store what was revoked; raises ``StoreUnavailable``."""
         keys = [token_key(token) for token in parameters.get("token", ())]
-        keys += answer.named_tokens(ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS)
-        await self._recorder.revoke(list(dict.fromkeys(keys)))
+        named = answer.named_tokens(ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS)
+        by = frozenset() if self._settings.any_client_revokes else client.readings
+        await self._recorder.revoke(keys, by=by, named=list(dict.fromkeys(named)))
+
+    async def _end_replayed(self, parameters: Parameters, client: RequestClient) -> None:
+        """End the grant of a refresh token that was refused, should it have been replaced before.
+
+        The key manager doesn't say why it refuses: of what it doesn't know, the gateway takes a
+        refresh token that it saw replaced, used by the client of its grant, for a replay.
+        """
+        refresh_token = one(parameters, "refresh_token")
+        if one(parameters, "grant_type") == "refresh_token" and refresh_token is not None:
+            await self._recorder.replayed(token_key(refresh_token), by=client.readings)
 
     def _relay(self, endpoint: str, exchange: Exchange, answer: Answer) -> RelayedResponse:
         fields = [

@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -16,7 +17,7 @@ from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError, WatchError
 
 from gateway import settings
 from gateway.errors import SettingsError, StoreUnavailable
@@ -38,6 +39,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 Client = Redis | RedisCluster
 """redis-py's asyncio clients; fakeredis' is a ``Redis`` too."""
+
+ENDED = '{"active":false}'
+"""The document of a token that has ended: ``docs/store.md`` says who else may write it."""
+
+_ATTEMPTS = 8
+"""How often a write begins anew because another came between."""
 
 # RedisClusterException isn't a RedisError; TimeoutError is an OSError.
 _FAULTS = (RedisError, RedisClusterException, OSError)
@@ -113,14 +120,74 @@ class TokenStore:
     async def put(
         self, key: TokenKey, document: Mapping[str, Any], *, expires_in_seconds: float
     ) -> None:
-        """Write the document of a token, which Redis forgets after ``expires_in_seconds``."""
-        milliseconds = max(1, round(expires_in_seconds * 1000))
-        value = json.dumps(document, separators=(",", ":"))
+        """Write the document of a token over whatever there is, as a key manager may.
+
+        Redis forgets it after ``expires_in_seconds``.
+        """
+        new = NewDocument(key, document, expires_in_seconds)
         async with self._answering():
-            await self._run(("SET", self.name(key), value, "PX", milliseconds))
+            await self._run(("SET", self.name(key), new.value, "PX", new.milliseconds))
+
+    async def record(self, documents: Sequence["NewDocument"]) -> list[bool]:
+        """Write the documents of tokens, but none over the end of its token.
+
+        Return for each whether its token is in the store now; where it isn't, it has ended
+        (``end``). A document that is there stays, unless the new one lasts longer: who wrote it
+        may be the key manager, which knows more.
+        """
+        if not documents:
+            return []
+        commands = [
+            ("SET", self.name(new.key), new.value, "PX", new.milliseconds, "NX")
+            for new in documents
+        ]
+        async with self._answering():
+            written = await self._run(*commands)
+            return [
+                bool(done) or await self._replace(new)
+                for new, done in zip(documents, written, strict=True)
+            ]
+
+    async def _replace(self, new: "NewDocument") -> bool:
+        """Write a document where there is something, unless that is its token's end."""
+        name = self.name(new.key)
+        for _ in range(_ATTEMPTS):
+            async with self.client.pipeline(transaction=True) as pipe:
+                try:
+                    await pipe.watch(name)
+                    found = await _watched(pipe, name)
+                    if _has_ended(found):
+                        return False
+                    if not _is_shorter(found, new.document):
+                        return True
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.set(name, new.value, px=new.milliseconds)
+                    await pipe.execute()
+                except WatchError:
+                    continue  # someone wrote, who may have ended it
+                else:
+                    return True
+        raise StoreUnavailable("The token store is too busy.")
+
+    async def end(self, lives_seconds: Mapping[TokenKey, float]) -> int:
+        """Write the end of tokens over whatever there is of them; return how many were good.
+
+        Redis forgets each after its time. Unlike a token that was removed, one that has ended can't
+        be recorded any more until then, by whichever gateway.
+        """
+        if not lives_seconds:
+            return 0
+        commands: list[tuple[Any, ...]] = []
+        for key, seconds in lives_seconds.items():
+            name = self.name(key)
+            # MGET, because GET is refused where a key holds no string.
+            commands += [("MGET", name), ("SET", name, ENDED, "PX", _milliseconds(seconds))]
+        async with self._answering():
+            answers = await self._run(*commands)
+        return sum(_has_ended(_document(found)) is False for (found,) in answers[::2])
 
     async def delete(self, keys: Sequence[TokenKey]) -> int:
-        """Remove tokens; return how many there were."""
+        """Remove tokens, as another writer may; return how many there were."""
         if not keys:
             return 0
         async with self._answering():
@@ -135,36 +202,30 @@ class TokenStore:
         """Return the Redis key of what is known of a refresh token's grant."""
         return f"{self.key_prefix}grant:{refresh_key.hex()}"
 
-    async def grant(self, refresh_key: TokenKey) -> dict[str, str]:
-        """Return the fields of a grant, none where it isn't known."""
+    async def grants(self, refresh_keys: Sequence[TokenKey]) -> list[dict[str, str]]:
+        """Return the fields of grants, in order, none where one isn't known."""
+        if not refresh_keys:
+            return []
         async with self._answering():
-            (found,) = await self._run(("HGETALL", self.grant_name(refresh_key)))
-        return _texts(found)
+            found = await self._run(*(("HGETALL", self.grant_name(key)) for key in refresh_keys))
+        return [_texts(fields) for fields in found]
 
-    async def update_grant(
-        self,
-        refresh_key: TokenKey,
-        fields: Mapping[str, str],
-        *,
-        without: Sequence[str] = (),
-        expires_in_seconds: float,
-    ) -> dict[str, str]:
-        """Add fields to a grant, take others away, and return all that it has then.
+    async def update_grants(self, updates: Sequence["GrantUpdate"]) -> list[dict[str, str]]:
+        """Add fields to grants, take others away; return all that each has then, in order.
 
         By single fields, so that of two gateways that update the same grant neither undoes what
         the other did, and each sees it or is seen.
         """
-        name = self.grant_name(refresh_key)
+        if not updates:
+            return []
         commands: list[tuple[Any, ...]] = []
-        if without:
-            commands.append(("HDEL", name, *without))
-        if fields:
-            commands.append(("HSET", name, *(part for field in fields.items() for part in field)))
-        commands.append(("PEXPIRE", name, max(1, round(expires_in_seconds * 1000))))
-        commands.append(("HGETALL", name))
+        ends: list[int] = []
+        for update in updates:
+            commands += update.commands(self.grant_name(update.refresh_key))
+            ends.append(len(commands) - 1)
         async with self._answering():
-            *_, found = await self._run(*commands)
-        return _texts(found)
+            answers = await self._run(*commands)
+        return [_texts(answers[at]) for at in ends]
 
     async def publish(self, channel: str, message: str) -> int:
         """Send a message to all who listen; return how many do, on the server that was asked."""
@@ -229,6 +290,87 @@ def _found(value: bytes | str | None, life: int) -> Found | None:
         return None
     document = value.encode() if isinstance(value, str) else value
     return Found(document) if life == FOR_EVER else Found(document, life / 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocument:
+    """The document of a token, to be forgotten by Redis after ``expires_in_seconds``."""
+
+    key: TokenKey
+    document: Mapping[str, Any]
+    expires_in_seconds: float
+
+    @property
+    def value(self) -> str:
+        """What is written."""
+        return json.dumps(self.document, separators=(",", ":"))
+
+    @property
+    def milliseconds(self) -> int:
+        """Its life, as Redis counts."""
+        return _milliseconds(self.expires_in_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantUpdate:
+    """Fields to be added to a grant and taken from it.
+
+    Without ``expires_in_seconds`` its remaining life stays as it is.
+    """
+
+    refresh_key: TokenKey
+    fields: Mapping[str, str]
+    without: Sequence[str] = ()
+    expires_in_seconds: float | None = None
+
+    def commands(self, name: str) -> list[tuple[Any, ...]]:
+        """Return what is sent for it: the last command reads the whole."""
+        commands: list[tuple[Any, ...]] = []
+        if self.without:
+            commands.append(("HDEL", name, *self.without))
+        if self.fields:
+            commands.append(
+                ("HSET", name, *(part for item in self.fields.items() for part in item))
+            )
+        if self.expires_in_seconds is not None:
+            commands.append(("PEXPIRE", name, _milliseconds(self.expires_in_seconds)))
+        return [*commands, ("HGETALL", name)]
+
+
+async def _watched(pipe: Any, name: str) -> dict[str, Any] | None:
+    """Return the document of a watched key, ``None`` where it has none that makes sense."""
+    try:
+        return _document(await pipe.get(name))
+    except ResponseError as error:
+        if "WRONGTYPE" in str(error):
+            return None
+        raise
+
+
+def _document(found: Any) -> dict[str, Any] | None:
+    try:
+        members = json.loads(found) if isinstance(found, bytes | str) else None
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(members, dict) and isinstance(members.get("active"), bool):
+        return members
+    return None
+
+
+def _has_ended(document: Mapping[str, Any] | None) -> bool | None:
+    """Whether a document says that its token isn't good, ``None`` where there is none."""
+    return None if document is None else not document["active"]
+
+
+def _is_shorter(found: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
+    if found is None:
+        return True
+    exp, new_exp = found.get("exp"), new.get("exp")
+    return isinstance(exp, int | float) and isinstance(new_exp, int | float) and new_exp > exp
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def _texts(fields: Mapping[Any, Any]) -> dict[str, str]:

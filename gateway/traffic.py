@@ -76,6 +76,7 @@ class Traffic:
             clock=clock,
             limits=limits,
             policy=policy,
+            revokes_on_replay=settings.revocation.revoke_on_replay,
         )
         http = HttpProxy(
             session,

@@ -1,6 +1,6 @@
 """What the gateway knows of a token: from the cache, from a lookup under way, from the store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from gateway.cache import FactsCache
@@ -77,6 +77,10 @@ class Validator:
             timeout_seconds=timeout_seconds,
             max_batch=max_batch,
         )
+
+    def wait_for(self, is_held: Callable[[TokenKey], bool]) -> None:
+        """Have nobody told that a token is unknown which the gateway itself has yet to record."""
+        self._lookups.is_held = is_held
 
     def cached(self, key: TokenKey, max_age_seconds: float) -> Facts | None:
         """Return the facts of a token if they are younger than ``max_age_seconds``.

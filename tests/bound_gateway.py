@@ -110,7 +110,7 @@ class TestedGateway:
 
     async def issue(self, issued: Issued) -> None:
         await self.recorder.record(issued)
-        written = issued.key not in self.recorder._waiting  # the store may have failed
+        written = not self.recorder.holds(issued.key)  # the store may have failed
         if written and self.redis.is_good(issued.key):
             self.issued[issued.key] = self.redis.last_bad(issued.key)[0] + 1
 
@@ -132,3 +132,4 @@ class _Uncounted:
     def token_recorded(self, result: str) -> None: ...
     def tokens_revoked(self, count: int) -> None: ...
     def store_failure(self, command: str) -> None: ...
+    def foreign_revocation(self) -> None: ...

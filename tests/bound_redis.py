@@ -10,9 +10,10 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import WatchError
 from virtual_loop import VirtualLoop
 
 from gateway.tokens import Found, TokenKey
@@ -154,13 +155,23 @@ class BoundRedis:
         return await command.result()
 
     async def execute_command(self, command: str, *arguments: Any) -> Any:
+        return await self._do(lambda: self._perform(command, *arguments))
+
+    def pipeline(self, *, transaction: bool) -> "Pipeline":  # noqa: ARG002 -- all are
+        return Pipeline(self)
+
+    def _perform(self, command: str, *arguments: Any) -> Any:
         perform: dict[str, Callable[..., Any]] = {
             "MGET": self._mget,
+            "GET": lambda name: self._mget(name)[0],
             "SET": self._set,
             "DEL": self._delete,
-            "HGETALL": lambda _: {},  # there are no grants
+            # There are no grants, but for marks of what might be one: nobody looks at them.
+            "HGETALL": lambda _: {},
+            "HSET": lambda *_: 1,
+            "PEXPIRE": lambda *_: 1,
         }
-        return await self._do(lambda: perform[command](*arguments))
+        return perform[command](*arguments)
 
     async def find(self, keys: Sequence[TokenKey]) -> list[Found | None]:
         """``TokenStore.find_many``, whose commands go as one."""
@@ -174,14 +185,20 @@ class BoundRedis:
         life = math.inf if timer is None else timer.when() - self.loop.time()
         return Found(document, life)
 
-    def _mget(self, *names: bytes) -> list[bytes | None]:
-        return [self._documents.get(_key(name.decode())) for name in names]
+    def _mget(self, *names: str | bytes) -> list[bytes | None]:
+        return [self._documents.get(_key(name)) for name in names]
 
-    def _set(self, name: str, value: str, px: str, milliseconds: int) -> None:
+    def _set(
+        self, name: str, value: str, px: str, milliseconds: int, unless: str | None = None
+    ) -> bool | None:
         assert px == "PX"
-        # What a gateway writes has ``exp``, and expires then.
-        exp = self.loop.time() + json.loads(value)["exp"] - self.wall()
-        self.write(_key(name), value.encode(), exp=exp, expires_in_seconds=milliseconds / 1000)
+        if unless == "NX" and _key(name) in self._documents:
+            return None
+        # What a gateway writes has ``exp``, and expires then; unless it is a token's end.
+        exp = json.loads(value).get("exp")
+        ends = math.inf if exp is None else self.loop.time() + exp - self.wall()
+        self.write(_key(name), value.encode(), exp=ends, expires_in_seconds=milliseconds / 1000)
+        return True
 
     def _delete(self, *names: str) -> int:
         for name in names:
@@ -190,6 +207,48 @@ class BoundRedis:
 
     def wall(self) -> float:
         return self.loop.wall()
+
+
+class Pipeline:
+    """Commands that are carried out one after another, with nothing between them.
+
+    A transaction is one only if nothing was written since ``watch``.
+    """
+
+    def __init__(self, redis: BoundRedis) -> None:
+        self._redis = redis
+        self._watched: int | None = None
+        self._commands: list[tuple[Any, ...]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def watch(self, _: str) -> None:
+        self._watched = self._redis.seq
+
+    async def get(self, name: str) -> Any:
+        return await self._redis.execute_command("GET", name)
+
+    def multi(self) -> None: ...
+
+    def execute_command(self, *command: Any) -> None:
+        self._commands.append(command)
+
+    def set(self, name: str, value: str, *, px: int) -> None:
+        self.execute_command("SET", name, value, "PX", px)
+
+    async def execute(self) -> list[Any]:
+        def perform() -> list[Any] | None:
+            if self._watched is not None and self._watched != self._redis.seq:
+                return None
+            return [self._redis._perform(*command) for command in self._commands]
+
+        answers: list[Any] | None = await self._redis._do(perform)
+        if answers is None:
+            raise WatchError
+        return answers
 
 
 class Connection:
@@ -289,5 +348,6 @@ class Connection:
             self._deadline = self._redis.loop.call_later(max(0.0, seconds), self.lose)
 
 
-def _key(name: str) -> TokenKey:
+def _key(name: str | bytes) -> TokenKey:
+    name = name if isinstance(name, str) else name.decode()
     return TokenKey(bytes.fromhex(name.removeprefix(PREFIX)))

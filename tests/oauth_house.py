@@ -68,7 +68,9 @@ class OAuthHouse:
         self._address: tuple[str, int] = ("", 0)
 
     @asynccontextmanager
-    async def open(self, *, limits: Limits | None = None, **settings: Any) -> AsyncIterator[None]:
+    async def open(
+        self, *, limits: Limits | None = None, revokes_on_replay: bool = False, **settings: Any
+    ) -> AsyncIterator[None]:
         """Open the port; ``settings`` are those of the key manager's section."""
         limits = limits or Limits()
         section = KeyManager(**{"url": self.key_manager.url, **settings})
@@ -88,6 +90,7 @@ class OAuthHouse:
             clock=self.clock,
             limits=limits,
             policy=policy,
+            revokes_on_replay=revokes_on_replay,
         )
         http = HttpProxy(
             session,

@@ -2,19 +2,23 @@
 
 import pytest
 
-from gateway.grants import Grant
+from gateway.grants import CLOCKS_DIFFER_SECONDS, RACE_SECONDS, Grant
 from gateway.tokens import TokenKey, token_key
 
 NOW = 1_700_000_000
 ACCESS, LATER, NEXT = token_key("access"), token_key("later"), token_key("next")
+FIRST = token_key("first")
 
 WHOLE = Grant(
     client_id="demo-key",
     sub="alice",
     scope="read write",
     access={ACCESS: NOW + 60, LATER: NOW + 120},
+    family=FIRST,
+    replaced_at=NOW - 2,
+    revoked_at=NOW - 1,
+    ended_at=NOW,
     successor=NEXT,
-    revoked_at=NOW,
 )
 
 
@@ -32,8 +36,11 @@ def test_fields_are_those_of_the_schema() -> None:
         "scope": "read write",
         ACCESS.hex(): str(NOW + 60),
         LATER.hex(): str(NOW + 120),
+        "family": FIRST.hex(),
+        "replaced": str(NOW - 2),
+        "revoked": str(NOW - 1),
+        "ended": str(NOW),
         "next": NEXT.hex(),
-        "revoked": str(NOW),
     }
 
 
@@ -41,6 +48,9 @@ def test_fields_are_those_of_the_schema() -> None:
     "fields",
     [
         {"next": "not a digest"},
+        {"family": "nor this"},
+        {"replaced": "1.5"},
+        {"ended": ""},
         {"revoked": "yes"},
         {"revoked": "-1"},
         {ACCESS.hex(): "soon"},
@@ -65,3 +75,31 @@ def test_fields_that_make_no_sense_are_left_out(fields: dict[str, str]) -> None:
 def test_an_access_token_lives_until_its_expiry(now_at: float, living: dict[TokenKey, int]) -> None:
     """From ``exp`` on, a token isn't among the living."""
     assert WHOLE.living(now_at) == living
+
+
+@pytest.mark.parametrize(
+    ("grant", "replaced"),
+    [(Grant(sub="a"), False), (Grant(replaced_at=NOW), True), (Grant(successor=NEXT), True)],
+)
+def test_a_refresh_token_was_replaced_or_not(grant: Grant, replaced: bool) -> None:
+    """By what is written now, and by what the version before wrote."""
+    assert grant.was_replaced is replaced
+
+
+@pytest.mark.parametrize(
+    ("grant", "after", "by_this", "has_ended"),
+    [
+        (Grant(), 0, True, False),
+        (Grant(revoked_at=NOW), -1, True, True),
+        (Grant(revoked_at=NOW), RACE_SECONDS - 1, True, True),
+        (Grant(revoked_at=NOW), RACE_SECONDS, True, False),
+        (Grant(revoked_at=NOW), -1, False, False),
+        (Grant(ended_at=NOW), CLOCKS_DIFFER_SECONDS - 1, False, True),
+        (Grant(ended_at=NOW), CLOCKS_DIFFER_SECONDS, True, False),
+    ],
+)
+def test_an_access_token_ends_with_a_grant_that_was_revoked_after_it_was_asked_for(
+    grant: Grant, after: float, by_this: bool, has_ended: bool
+) -> None:
+    """With a margin for clocks, and a larger one where it was this refresh token's."""
+    assert grant.has_ended_for(NOW + after, by_this=by_this) is has_ended

@@ -4,6 +4,7 @@ Numbers in the names are the lines of the checklist of OAuth rules, as in test_o
 """
 
 import logging
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import fakeredis
 import pytest
 from clocks import FakeClock
 from jwts import jwt
-from oauth_house import MAX_AGE_SECONDS, OAuthHouse
+from oauth_house import BASIC, MAX_AGE_SECONDS, OAuthHouse
 from redis.asyncio import Redis
 from redis_server import RedisServer
 from scripted_key_manager import ScriptedKeyManager, answer, bearer
 from structlog.testing import capture_logs
 
-from gateway.store import TokenStore
+from gateway.errors import StoreUnavailable
+from gateway.store import ENDED, TokenStore
 from gateway.tokens import INACTIVE, Facts, token_key
 
 
@@ -146,7 +148,7 @@ async def test_4_a_key_manager_that_writes_the_store_is_left_to_it(
         assert (await house.store.get_many([token_key("secret-1")])) == [None]
         await house.store.put(token_key("secret-1"), {"active": True}, expires_in_seconds=60)
         await house.post("/revoke", token="secret-1")
-        assert (await house.store.get_many([token_key("secret-1")])) == [None]
+        assert (await house.store.get_many([token_key("secret-1")])) == [ENDED.encode()]
 
 
 async def test_4_a_store_that_is_down_does_not_cost_the_client_its_token(
@@ -306,6 +308,116 @@ async def test_9_a_refresh_that_ends_the_token_before_removes_it(
         assert (await house.facts("secret-2")).username == "alice"
 
 
+async def test_a4_a_used_refresh_token_that_comes_again_ends_its_grant_where_a_setting_says_so(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """The key manager answers invalid_grant and has ended the grant (RFC 9700 §4.14.2)."""
+    async with house.open(revokes_on_replay=True):
+        key_manager.will(bearer("secret-1", refresh_token="secret-refresh-1"))
+        await house.post("/token", grant_type="password", username="alice", password="secret")
+        key_manager.will(bearer("secret-2", refresh_token="secret-refresh-2"))
+        await house.post("/token", grant_type="refresh_token", refresh_token="secret-refresh-1")
+        said = answer(400, {"error": "invalid_grant"})
+        key_manager.will(said)
+        reply = await house.post(
+            "/token", grant_type="refresh_token", refresh_token="secret-refresh-1"
+        )
+        facts = [(await house.facts(f"secret-{number}")).active for number in (1, 2)]
+    assert (reply.status, said.endswith(reply.content)) == (400, True)
+    assert facts == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("on", "said", "used", "basic"),
+    [
+        (False, (400, "invalid_grant"), "secret-refresh-1", BASIC),
+        (True, (400, "invalid_request"), "secret-refresh-1", BASIC),
+        (True, (401, "invalid_client"), "secret-refresh-1", BASIC),
+        (True, (503, "invalid_grant"), "secret-refresh-1", BASIC),
+        (True, (400, "invalid_grant"), "secret-refresh-2", BASIC),
+        (True, (400, "invalid_grant"), "secret-unknown", BASIC),
+        (True, (400, "invalid_grant"), "secret-refresh-1", b"Basic bWFsbG9yeTp4"),
+        (True, (400, "invalid_grant"), "secret-refresh-1", None),
+    ],
+    ids=[
+        *("by default", "another error", "a wrong secret", "an outage", "the newest one"),
+        *("a random one", "another client", "nobody"),
+    ],
+)
+async def test_a4_nobody_ends_a_grant_by_a_refusal(
+    house: OAuthHouse,
+    key_manager: ScriptedKeyManager,
+    on: bool,
+    said: tuple[int, str],
+    used: str,
+    basic: bytes | None,
+) -> None:
+    """Only a refresh token that was replaced does, used by the client that the grant is for."""
+    async with house.open(revokes_on_replay=on):
+        key_manager.will(bearer("secret-1", refresh_token="secret-refresh-1"))
+        await house.post("/token", grant_type="password", username="alice", password="secret")
+        key_manager.will(bearer("secret-2", refresh_token="secret-refresh-2"))
+        await house.post("/token", grant_type="refresh_token", refresh_token="secret-refresh-1")
+        key_manager.will(answer(said[0], {"error": said[1]}))
+        await house.post("/token", basic=basic, grant_type="refresh_token", refresh_token=used)
+        facts = [(await house.facts(f"secret-{number}")).active for number in (1, 2)]
+    assert facts == [True, True]
+
+
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+async def test_a5_a_client_can_not_revoke_the_token_of_another(
+    house: OAuthHouse, key_manager: ScriptedKeyManager, kind: str
+) -> None:
+    """The key manager answers 200 and does nothing; a setting is for one that means it."""
+    mallory = b"Basic " + b64encode(b"mallory:secret")
+    async with house.open():
+        key_manager.will(bearer("secret-1", refresh_token="secret-refresh-1"))
+        await house.post("/token", grant_type="password", username="alice", password="secret")
+        token = "secret-1" if kind == "access" else "secret-refresh-1"
+        assert (await house.post("/revoke", basic=mallory, token=token)).status == 200
+        reply = await house.post("/revoke", basic=None, client_id="mallory", token=token)
+        assert (reply.status, (await house.facts("secret-1")).active) == (200, True)
+        # Another's name beside one's own credentials: which of them counts can't be known.
+        reply = await house.post("/revoke", basic=mallory, client_id="demo-key", token=token)
+        assert (reply.status, reply.json["error"]) == (400, "invalid_request")
+        assert house.count("foreign_revocations") == 2
+    async with house.open(any_client_revokes=True):
+        await house.post("/revoke", basic=mallory, token=token)
+        assert await house.store.get_many([token_key("secret-1")]) == [ENDED.encode()]
+
+
+async def test_a5_a_public_client_revokes_its_own(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """It has no secret, and says who it is in the form."""
+    async with house.open():
+        key_manager.will(bearer("secret-1"))
+        await house.post("/token", basic=None, client_id="app", grant_type="authorization_code")
+        await house.post("/revoke", basic=None, client_id="app", token="secret-1")
+        assert not (await house.facts("secret-1")).active
+
+
+async def test_h2_a_token_that_waits_for_the_store_is_not_called_unknown(
+    house: OAuthHouse, key_manager: ScriptedKeyManager, redis: fakeredis.FakeServer
+) -> None:
+    """Its client would throw it away: it is told to come again, until the token is there."""
+    house.validator.wait_for(house.recorder.holds)
+    async with house.open():
+        redis.connected = False
+        for token in ("secret-1", "secret-2"):
+            key_manager.will(bearer(token))
+            await house.post("/token", grant_type="client_credentials")
+        redis.connected = True
+        with pytest.raises(StoreUnavailable):
+            await house.facts("secret-1")
+        assert not (await house.facts("secret-unknown")).active
+        await house.post("/revoke", token="secret-2")
+        assert not (await house.facts("secret-2")).active
+        await house.retry()
+        assert (await house.facts("secret-1")).active
+        assert not (await house.facts("secret-2")).active
+
+
 async def test_a_frozen_redis_costs_the_store_time_out_and_nothing_else(
     key_manager: ScriptedKeyManager, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -325,7 +437,7 @@ async def test_a_frozen_redis_costs_the_store_time_out_and_nothing_else(
             await house.retry()
             assert (await house.facts("secret-1")).active
             assert (await house.post("/revoke", token="secret-1")).status == 200
-            assert await house.store.get_many([token_key("secret-1")]) == [None]
+            assert await house.store.get_many([token_key("secret-1")]) == [ENDED.encode()]
     finally:
         await client.aclose()
         server.stop()

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import fakeredis
@@ -13,13 +14,14 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from gateway.errors import StoreUnavailable
+from gateway.grant_book import ENDED_SECONDS
 from gateway.issued import Issued
-from gateway.recording import RETRY_SECONDS, Recorder
-from gateway.store import TokenStore
+from gateway.recording import BATCH, HELD_SECONDS, RETRY_SECONDS, Recorder
+from gateway.store import ENDED, NewDocument, TokenStore
 from gateway.tokens import TokenKey, token_key
 
 A1, A2, A3 = (token_key(f"access-{number}") for number in (1, 2, 3))
-R1, R2 = (token_key(f"refresh-{number}") for number in (1, 2))
+R1, R2, R3 = (token_key(f"refresh-{number}") for number in (1, 2, 3))
 LIFE = 3600
 
 
@@ -34,6 +36,9 @@ class Counts(Counter[str]):
 
     def store_failure(self, command: str) -> None:
         self[f"{command} failed"] += 1
+
+    def foreign_revocation(self) -> None:
+        self["foreign"] += 1
 
 
 class Known:
@@ -85,28 +90,32 @@ class Naps:
 
 
 class GatedStore(TokenStore):
-    """Holds back the answer to each write until the test lets it go."""
+    """Holds back each write of tokens, or the answer to it, until the test lets it go."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, carries_out_first: bool = True) -> None:
         super().__init__(client, timeout_seconds=5.0)
-        self.written = asyncio.Event()
+        self.carries_out_first = carries_out_first
+        self.reached = asyncio.Event()
         self.gate = asyncio.Event()
         self.fails = False
-        self.deletes = True
+        self.ends = True
 
-    async def put(
-        self, key: TokenKey, document: Mapping[str, Any], *, expires_in_seconds: float
-    ) -> None:
-        await super().put(key, document, expires_in_seconds=expires_in_seconds)
-        self.written.set()
+    async def record(self, documents: Sequence[NewDocument]) -> list[bool]:
+        written: list[bool] = []
+        if self.carries_out_first:
+            written = await super().record(documents)
+        self.reached.set()
         await self.gate.wait()
+        if not self.carries_out_first:
+            written = await super().record(documents)
         if self.fails:
             raise StoreUnavailable
+        return written
 
-    async def delete(self, keys: Sequence[TokenKey]) -> int:
-        if not self.deletes:
+    async def end(self, lives_seconds: Mapping[TokenKey, float]) -> int:
+        if not self.ends:
             raise StoreUnavailable
-        return await super().delete(keys)
+        return await super().end(lives_seconds)
 
 
 class House:
@@ -140,8 +149,10 @@ class House:
         await self.naps.end_one(self.recorder._retrying)
 
     async def document(self, key: TokenKey) -> Any:
+        """Return the document of a token that is good, ``None`` of any other."""
         (found,) = await self.store.get_many([key])
-        return found and json.loads(found)
+        members = found and json.loads(found)
+        return members if members and members["active"] else None
 
     def issued(
         self,
@@ -196,7 +207,7 @@ async def test_no_key_or_value_has_a_token(house: House) -> None:
     await house.recorder.record(house.issued(A1, refresh=R1))
     everything = repr(
         [(name, await house.client.type(name)) for name in await house.client.keys()]
-    ) + repr([await house.store.grant(R1), await house.document(A1)])
+    ) + repr([await house.store.grants([R1]), await house.document(A1)])
     assert "access-" not in everything
     assert "refresh-" not in everything
 
@@ -240,11 +251,15 @@ async def test_a_deactivated_token_goes_without_its_grant(house: House) -> None:
     assert [await house.document(key) is None for key in (A1, A2)] == [True, False]
 
 
-async def test_revoking_an_unknown_token_leaves_nothing(house: House) -> None:
-    """RFC 7009 §2.2: it is no error, and makes no key."""
+async def test_revoking_an_unknown_token_leaves_its_end(house: House) -> None:
+    """RFC 7009 §2.2: it is no error, and another gateway may hold it; for a time, not for good."""
     await house.recorder.revoke([A1])
-    assert await house.client.keys() == []
+    names = [house.store.name(A1), house.store.grant_name(A1)]
+    assert sorted(await house.client.keys()) == sorted(name.encode() for name in names)
+    lives = [await house.client.pttl(name) / 1000 for name in names]
+    assert lives == pytest.approx([ENDED_SECONDS] * 2, abs=5)
     assert house.counts == {"revoked": 0}
+    assert HELD_SECONDS < ENDED_SECONDS
 
 
 async def test_a_token_waits_for_a_store_that_is_down(house: House) -> None:
@@ -256,7 +271,7 @@ async def test_a_token_waits_for_a_store_that_is_down(house: House) -> None:
     assert await house.document(A1) is None
     await house.retry()
     assert await house.document(A1) is not None
-    assert house.known.forgotten == [A1]
+    assert house.known.forgotten == [A1, A1]  # when it began to wait, and when it was written
     assert house.naps.seconds == [RETRY_SECONDS, RETRY_SECONDS]
     assert house.counts == {"record failed": 2, "recorded retried": 1}
 
@@ -360,62 +375,328 @@ async def test_a_deactivation_waits_without_a_fault(house: House) -> None:
 
 
 @pytest.mark.parametrize("revoked", [A1, R1], ids=["access", "refresh"])
+@pytest.mark.parametrize("carries_out_first", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_token_revoked_while_it_is_written_is_removed(
-    house: House, revoked: TokenKey, fails: bool
+async def test_a_token_revoked_while_it_is_written_is_not_there(
+    house: House, revoked: TokenKey, carries_out_first: bool, fails: bool
 ) -> None:
     """Whatever Redis did first, and whether or not the write's answer came."""
-    store = GatedStore(house.client)
-    recorder = house.recorder_on(store)
+    store = GatedStore(house.client, carries_out_first=carries_out_first)
+    house.recorder = recorder = house.recorder_on(store)
     writing = asyncio.create_task(recorder.record(house.issued(A1, refresh=R1)))
-    await store.written.wait()
-    document = await house.client.get(store.name(A1))
+    await store.reached.wait()
     await recorder.revoke([revoked])
-    assert document is not None
-    # As if the write had reached Redis only now, after the revocation.
-    await house.client.set(store.name(A1), document)
     store.fails = fails
     store.gate.set()
     await writing
+    store.fails = False
+    if fails:
+        await house.retry()
     assert await house.document(A1) is None
-    await recorder.close()
+    assert not recorder.holds(A1)
 
 
 async def test_a_revocation_that_fails_while_a_token_is_written_is_not_forgotten(
     house: House,
 ) -> None:
-    """The token that waited is replaced by its revocation, which then waits in its place."""
+    """The token gets there, and its revocation after it."""
     store = GatedStore(house.client)
     house.recorder = recorder = house.recorder_on(store)
     house.store_is(up=False)
     await recorder.record(house.issued(A1))
     house.store_is(up=True)
     retrying = asyncio.create_task(house.retry())
-    await store.written.wait()
-    store.deletes = False
+    await store.reached.wait()
+    store.ends = False
     with pytest.raises(StoreUnavailable):
         await recorder.revoke([A1])
     store.gate.set()
     await retrying
     assert await house.document(A1) is not None
-    store.deletes = True
+    store.ends = True
     await house.retry()
     assert await house.document(A1) is None
 
 
-async def test_a_token_recorded_while_another_gateway_revokes_is_removed(house: House) -> None:
-    """The mark on the grant tells the gateway that recorded too late."""
-    await house.recorder.record(house.issued(A1, refresh=R1))
+@pytest.mark.parametrize("revoked", [A1, A2, R1, R2], ids=["A1", "A2", "R1", "R2"])
+@pytest.mark.parametrize("while_", ["it waits", "it is about to be written", "it is being written"])
+async def test_h1_a_token_revoked_through_another_worker_stays_gone(
+    house: House, revoked: TokenKey, while_: str
+) -> None:
+    """Redis stalls while tokens are issued; each is revoked at once elsewhere, which says 2xx."""
+    there = house.recorder_on(house.store)
+    store = GatedStore(house.client, carries_out_first=while_ == "it is being written")
+    house.recorder = here = house.recorder_on(store)
+    house.store_is(up=False)
+    tokens = [house.issued(A1, refresh=R1), house.issued(A2, refresh=R2, used=R1)]
+    for token in tokens:
+        await here.record(token)
+    house.store_is(up=True)
+    if while_ == "it waits":
+        await there.revoke([revoked])
+        store.gate.set()
+        await house.retry()
+    else:
+        retrying = asyncio.create_task(house.retry())
+        await store.reached.wait()
+        await there.revoke([revoked])
+        store.gate.set()
+        await retrying
+    gone = [await house.document(key) is None for key in (A1, A2)]
+    by_grant = revoked in {R1, R2}
+    assert gone == [by_grant or revoked == A1, by_grant or revoked == A2]
+    await there.close()
+
+
+async def test_h1_a_token_written_twice_because_the_answer_was_late_stays_gone(
+    house: House,
+) -> None:
+    """The write reached Redis, its answer didn't; it was revoked, and the write is tried again."""
     store = GatedStore(house.client)
+    house.recorder = here = house.recorder_on(store)
+    store.gate.set()
+    store.fails = True
+    await here.record(house.issued(A1))
+    assert await house.document(A1) is not None
+    await house.recorder_on(house.store).revoke([A1])
+    store.fails = False
+    await house.retry()
+    assert await house.document(A1) is None
+    assert house.counts["recorded revoked"] == 1
+
+
+async def test_a_token_recorded_while_another_gateway_revokes_its_grant_is_not_there(
+    house: House,
+) -> None:
+    """It was noted in its grant before: the revocation ends it, though it isn't written yet."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    store = GatedStore(house.client, carries_out_first=False)
     here = house.recorder_on(store)
     writing = asyncio.create_task(here.record(house.issued(A2, used=R1)))
-    await store.written.wait()
+    await store.reached.wait()
     there = house.recorder_on(house.store)
     await there.revoke([R1])
-    assert await house.document(A2) is not None  # not linked yet: the cascade can't know it
     store.gate.set()
     await writing
     assert await house.document(A2) is None
+
+
+async def test_what_waits_of_one_grant_ends_together(house: House) -> None:
+    """R2 is revoked; that A1 and A3 belong to the same grant is known here alone."""
+    house.store_is(up=False)
+    for token in (
+        house.issued(A1, refresh=R1),
+        house.issued(A2, refresh=R2, used=R1),
+        house.issued(A3, used=R1),
+    ):
+        await house.recorder.record(token)
+    house.store_is(up=True)
+    await house.recorder.revoke([R2])
+    assert [house.recorder.holds(key) for key in (A1, A2, A3)] == [False] * 3
+    assert house.counts["recorded revoked"] == 3
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    assert await house.document(A1) is None
+
+
+async def test_a3_the_refresh_token_of_a_replay_within_grace_takes_all_along(house: House) -> None:
+    """R1 bought A2 with R2 and A3 with R3; revoking R3 ends A2 too."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    await house.recorder.record(house.issued(A3, refresh=R3, used=R1))
+    await house.recorder.revoke([R3])
+    assert [await house.document(key) for key in (A1, A2, A3)] == [None] * 3
+
+
+async def test_a4_a_replayed_refresh_token_ends_its_grant(house: House) -> None:
+    """It was replaced, and the client of the grant used it once more."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    await house.recorder.replayed(R1, by=frozenset({"demo-key"}))
+    assert [await house.document(key) for key in (A1, A2)] == [None] * 2
+
+
+@pytest.mark.parametrize(
+    ("refresh_key", "by"),
+    [
+        (R2, {"demo-key"}),
+        (R3, {"demo-key"}),
+        (A1, {"demo-key"}),
+        (R1, {"another"}),
+        (R1, set()),
+    ],
+    ids=["not replaced", "random", "an access token", "another client", "nobody"],
+)
+async def test_a4_what_is_no_replay_ends_nothing(
+    house: House, refresh_key: TokenKey, by: set[str]
+) -> None:
+    """Else whoever sends a made-up or an expired refresh token would end others' tokens."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    await house.recorder.replayed(refresh_key, by=frozenset(by))
+    assert None not in [await house.document(key) for key in (A1, A2)]
+    assert house.counts["foreign"] == 0
+
+
+async def test_a4_a_replay_waits_for_the_store(house: House) -> None:
+    """The client gets its answer, and the grant ends when the store is back."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    house.store_is(up=False)
+    await house.recorder.replayed(R1, by=frozenset({"demo-key"}))
+    house.store_is(up=True)
+    await house.retry()
+    assert await house.document(A2) is None
+
+
+@pytest.mark.parametrize("revoked", [A1, R1, R2], ids=["access", "first refresh", "refresh"])
+@pytest.mark.parametrize(
+    ("by", "stays"),
+    [({"another"}, True), ({"demo-key"}, False), ({"demo-key", "demo key"}, False), (set(), False)],
+    ids=["another client", "its client", "its client by two readings", "nobody named"],
+)
+async def test_a5_a_token_stays_that_another_client_revoked(
+    house: House, revoked: TokenKey, by: set[str], stays: bool
+) -> None:
+    """The key manager said 200 and did nothing (RFC 7009 §2.1); if no name contradicts, it goes."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    with capture_logs() as logs:
+        await house.recorder.revoke([revoked], by=frozenset(by))
+    good = [await house.document(key) is not None for key in (A1, A2)]
+    assert good == [stays, stays or revoked == A1]
+    assert (house.counts["foreign"], len(logs)) == ((1, 1) if stays else (0, 0))
+
+
+async def test_a5_a_token_whose_client_is_not_known_goes(house: House) -> None:
+    """What nobody knows contradicts nothing, and a 2xx that leaves a token good is the worse."""
+    await house.recorder.record(replace(house.issued(A1), client_id=None))
+    await house.recorder.revoke([A1], by=frozenset({"demo-key"}))
+    assert await house.document(A1) is None
+
+
+async def test_a5_what_the_key_manager_names_goes_whoever_asked(house: House) -> None:
+    """It said itself, in a field of its answer, that this token ended."""
+    await house.recorder.record(house.issued(A1))
+    await house.recorder.revoke([A2], by=frozenset({"another"}), named=[A1])
+    assert await house.document(A1) is None
+
+
+@pytest.mark.parametrize("revoked", [A1, R1], ids=["access", "refresh"])
+async def test_a5_a_token_that_waits_stays_that_another_client_revoked(
+    house: House, revoked: TokenKey
+) -> None:
+    """Whose it is, this gateway knows before the store does."""
+    house.store_is(up=False)
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    house.store_is(up=True)
+    await house.recorder.revoke([revoked], by=frozenset({"another"}))
+    assert house.counts["foreign"] == 1
+    await house.retry()
+    assert await house.document(A1) is not None
+
+
+async def test_a5_a_revocation_that_waits_remembers_who_asked(house: House) -> None:
+    """Another client's doesn't become anyone's because the store was down."""
+    await house.recorder.record(house.issued(A1))
+    house.store_is(up=False)
+    with pytest.raises(StoreUnavailable):
+        await house.recorder.revoke([A1], by=frozenset({"another"}))
+    house.store_is(up=True)
+    await house.retry()
+    assert await house.document(A1) is not None
+
+
+async def test_h2_a_backlog_drains_in_batches(house: House) -> None:
+    """1,500 tokens issued while Redis was down: a few round trips write them all."""
+    house.recorder = house.recorder_on(house.store, most_waiting=2_000)
+    house.store_is(up=False)
+    tokens = [
+        house.issued(
+            token_key(f"a{number}"), refresh=token_key(f"r{number}") if number % 2 else None
+        )
+        for number in range(1_500)
+    ]
+    for token in tokens:
+        await house.recorder.record(token)
+    assert all(house.recorder.holds(token.key) for token in tokens)
+    house.store_is(up=True)
+    calls = count_calls(house.store)
+    await house.retry()
+    assert not any(house.recorder.holds(token.key) for token in tokens)
+    written = await house.store.get_many([token.key for token in tokens])
+    assert None not in written
+    assert calls["record"] == calls["update_grants"] == -(-1_500 // BATCH)
+
+
+async def test_h2_a_fresh_token_does_not_wait_for_a_backlog(house: House) -> None:
+    """Once the store answers, what has nothing to do with what waits is written at once."""
+    house.store_is(up=False)
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    house.store_is(up=True)
+    await house.store.ping()
+    await house.recorder.record(house.issued(A3))
+    assert await house.document(A3) is not None
+    await house.recorder.record(house.issued(A2, sub=None, refresh=R2, used=R1))
+    assert house.recorder.holds(A2)
+    await house.retry()
+    assert (await house.document(A2))["sub"] == "alice"
+
+
+async def test_h2_while_the_store_is_down_nobody_waits_for_its_time_out(house: House) -> None:
+    """One token found out; the others are held at once."""
+    house.store_is(up=False)
+    await house.recorder.record(house.issued(A1))
+    calls = count_calls(house.store)
+    await house.recorder.record(house.issued(A2))
+    assert (house.recorder.holds(A2), calls) == (True, {})
+
+
+async def test_a_token_that_waited_too_long_is_lost(house: House) -> None:
+    """Its end, had it been revoked elsewhere, would be forgotten."""
+    house.store_is(up=False)
+    await house.recorder.record(replace(house.issued(A1), exp=int(house.clock.wall()) + 2 * 86_400))
+    house.clock.advance(HELD_SECONDS)
+    house.store_is(up=True)
+    await house.retry()
+    assert await house.document(A1) is None
+    assert house.counts["recorded lost"] == 1
+
+
+async def test_h3_what_a_key_manager_ended_in_the_shared_store_stays_ended(house: House) -> None:
+    """It wrote the token too, and ended it by a document that says so."""
+    house.store_is(up=False)
+    await house.recorder.record(house.issued(A1))
+    house.store_is(up=True)
+    await house.store.put(A1, {"active": False}, expires_in_seconds=60)
+    await house.retry()
+    assert await house.document(A1) is None
+
+
+async def test_a_document_of_the_key_manager_itself_stays(house: House) -> None:
+    """It knows more than an answer of the token endpoint says."""
+    document = {"active": True, "sub": "alice@example", "exp": int(house.clock.wall()) + LIFE}
+    await house.store.put(A1, document, expires_in_seconds=60)
+    await house.recorder.record(house.issued(A1, sub=None))
+    assert await house.document(A1) == document
+    assert house.counts == {"recorded stored": 1}
+
+
+def count_calls(store: TokenStore) -> Counter[str]:
+    """Count the calls of a store that cost a round trip or more."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        call = getattr(store, name)
+
+        async def count(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return await call(*args, **kwargs)
+
+        setattr(store, name, count)
+
+    for name in ("record", "update_grants", "grants", "end", "get_many"):
+        counted(name)
+    return calls
 
 
 async def test_closing_tries_one_last_time(house: House) -> None:
@@ -475,7 +756,9 @@ async def test_it_works_on_a_real_redis(clock: FakeClock, redis_url: str) -> Non
     await recorder.record(house.issued(A2, sub=None, refresh=R2, used=R1))
     assert [_sub(value) for value in await store.get_many([A1, A2])] == ["alice", "alice"]
     await recorder.revoke([R2])
-    assert await store.get_many([A1, A2]) == [None, None]
+    await recorder.record(house.issued(A3, refresh=R3, used=R2))
+    ended = [ENDED.encode(), ENDED.encode(), None]
+    assert await store.get_many([A1, A2, A3]) == ended
     await recorder.close()
     await client.aclose()
 

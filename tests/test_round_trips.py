@@ -13,7 +13,7 @@ from scripted import keys
 
 from gateway.round_trips import values_and_lives
 from gateway.settings import Store
-from gateway.store import TokenStore, open_store
+from gateway.store import GrantUpdate, NewDocument, TokenStore, open_store
 from gateway.tokens import TokenKey
 
 DOCUMENT = {"active": True, "client_id": "app"}
@@ -119,8 +119,10 @@ async def test_a_slot_that_is_half_migrated(cluster: TwoMasters, store: TokenSto
         assert [one and 50 < one.life_seconds <= 60 for one in found] == [True, True, None]
     await store.put(moving, {"active": False}, expires_in_seconds=60)
     assert await store.get_many([moving]) == [b'{"active":false}']
-    fields = await store.update_grant(moving, {"sub": "a"}, without=["x"], expires_in_seconds=60)
-    assert fields == {"sub": "a"} == await store.grant(moving)
+    update = GrantUpdate(moving, {"sub": "a"}, without=["x"], expires_in_seconds=60)
+    assert [{"sub": "a"}] == await store.update_grants([update]) == await store.grants([moving])
+    await store.end({moving: 60})
+    assert await store.record([NewDocument(moving, DOCUMENT, 60)]) == [False]
     assert (await store.delete([moving, staying, absent]), await store.delete([moving])) == (2, 0)
 
 

@@ -14,9 +14,10 @@ from pydantic import SecretStr
 from redis_server import RedisServer
 from scripted import keys
 
+from gateway import store as store_module
 from gateway.settings import Store
-from gateway.store import TokenStore, open_store
-from gateway.tokens import Found, token_key
+from gateway.store import ENDED, GrantUpdate, NewDocument, TokenStore, open_store
+from gateway.tokens import Found, TokenKey, token_key
 
 A, B, C, D = keys(4)
 DOCUMENT = {"active": True, "client_id": "app", "scope": "read write", "exp": 2_000_000_000}
@@ -172,6 +173,102 @@ async def test_delete(store: TokenStore) -> None:
         0,
     )
     assert [value is None for value in await store.get_many([A, C])] == [True, False]
+
+
+def new(key: TokenKey, *, seconds: float = 60, **members: Any) -> NewDocument:
+    return NewDocument(key, {"active": True, **members}, seconds)
+
+
+async def test_what_was_recorded_is_found(store: TokenStore) -> None:
+    """Many at once, each with its life, on a cluster too."""
+    many = [new(key, sub=str(number)) for number, key in enumerate(keys(100))]
+    assert await store.record(many) == [True] * 100
+    found = await store.get_many([each.key for each in many])
+    assert [value and json.loads(value)["sub"] for value in found] == [str(n) for n in range(100)]
+    assert 50_000 < await raw(store, "PTTL", store.name(many[50].key)) <= 60_000
+    assert await store.record([]) == []
+
+
+async def test_h1_nothing_is_recorded_over_an_end(store: TokenStore) -> None:
+    """Whether the token was there before or not, until its end is forgotten."""
+    await store.record([new(A)])
+    assert await store.end({A: 60, B: 0.001, C: 30}) == 1
+    assert await store.record([new(A), new(C), new(D)]) == [False, False, True]
+    found = await store.get_many([A, C])
+    assert found == [ENDED.encode()] * 2
+    assert 50_000 < await raw(store, "PTTL", store.name(A)) <= 60_000
+    while await store.get_many([B]) != [None]:
+        pass
+    assert await store.record([new(B)]) == [True]
+    assert await store.end({}) == 0
+
+
+async def test_h3_the_end_that_another_program_wrote_counts_too(store: TokenStore) -> None:
+    """It is a document that says so, however it is spelt."""
+    await raw(store, "SET", store.name(A), b'{ "active" : false, "sub": "a" }')
+    assert await store.record([new(A)]) == [False]
+
+
+@pytest.mark.parametrize(
+    ("there", "exp", "stays"),
+    [
+        ({"active": True, "sub": "known"}, 9, True),
+        ({"active": True, "exp": 9}, 9, True),
+        ({"active": True, "exp": 9}, 8, True),
+        ({"active": True, "exp": 9}, 10, False),
+        ({"active": "yes"}, 9, False),
+        (["active"], 9, False),
+        ("not JSON", 9, False),
+    ],
+)
+async def test_a_document_that_is_there_stays_unless_it_ends_sooner(
+    store: TokenStore, there: Any, exp: int, stays: bool
+) -> None:
+    """Who wrote it may know more; a key manager that issues the same token again prolongs it."""
+    value = there.encode() if isinstance(there, str) else json.dumps(there).encode()
+    await raw(store, "SET", store.name(A), value)
+    assert await store.record([new(A, exp=exp)]) == [True]
+    (found,) = await store.get_many([A])
+    assert found == (value if stays else new(A, exp=exp).value.encode())
+
+
+async def test_a_value_of_another_type_is_replaced(store: TokenStore) -> None:
+    """By a token and by its end: it is no token."""
+    for key in (A, B):
+        await raw(store, "HSET", store.name(key), "f", "v")
+    assert await store.record([new(A)]) == [True]
+    assert await store.end({B: 60}) == 0
+    assert await store.get_many([A, B]) == [new(A).value.encode(), ENDED.encode()]
+
+
+async def test_a_revocation_between_the_two_looks_of_a_recording_wins(
+    store: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The document there ends sooner, so it would be replaced; but it was ended just then."""
+    await raw(store, "SET", store.name(A), new(A, exp=9).value)
+    watched = store_module._watched
+    ends = [{A: 60.0}]
+
+    async def watched_and_ended(pipe: Any, name: str) -> Any:
+        found = await watched(pipe, name)
+        if ends:
+            await store.end(ends.pop())
+        return found
+
+    monkeypatch.setattr(store_module, "_watched", watched_and_ended)
+    assert await store.record([new(A, exp=10)]) == [False]
+    assert await store.get_many([A]) == [ENDED.encode()]
+
+
+async def test_grants_by_single_fields(store: TokenStore) -> None:
+    """What is updated comes back whole, in order, and keeps its life where none is given."""
+    updates = [GrantUpdate(A, {"a": "1", "b": "2"}, expires_in_seconds=60), GrantUpdate(B, {})]
+    assert await store.update_grants(updates) == [{"a": "1", "b": "2"}, {}]
+    updates = [GrantUpdate(B, {"c": "3"}), GrantUpdate(A, {"b": "4"}, without=["a"])]
+    assert await store.update_grants(updates) == [{"c": "3"}, {"b": "4"}]
+    assert await store.grants([A, C, B]) == [{"b": "4"}, {}, {"c": "3"}]
+    assert 50_000 < await raw(store, "PTTL", store.grant_name(A)) <= 60_000
+    assert (await store.grants([]), await store.update_grants([])) == ([], [])
 
 
 async def test_what_another_program_wrote(store: TokenStore) -> None:

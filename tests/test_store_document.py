@@ -24,7 +24,7 @@ from gateway.grants import Grant
 from gateway.issued import Issued
 from gateway.recording import RETRY_SECONDS
 from gateway.settings import Cache, KeyManager, Store
-from gateway.store import TokenStore, open_store
+from gateway.store import GrantUpdate, NewDocument, TokenStore, open_store
 from gateway.tokens import INACTIVE, Facts, MalformedFacts, parse_facts, token_key
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -192,17 +192,23 @@ def test_the_fields_of_a_grant_are_in_their_table() -> None:
 
 
 async def use_everything(store: TokenStore) -> None:
-    key = token_key(TOKEN)
+    key, another = token_key(TOKEN), token_key("other")
     await store.ping()
-    await store.put(key, {"active": True}, expires_in_seconds=60)
-    assert await store.get_many([key, token_key("other")]) == [b'{"active":true}', None]
+    new = NewDocument(key, {"active": True, "exp": NOW}, 60)
+    assert await store.record([new]) == [True]
+    later = NewDocument(key, {"active": True, "exp": NOW + 1}, 60)
+    assert await store.record([later]) == [True]
+    assert await store.get_many([key, another]) == [later.value.encode(), None]
     (found,) = await store.find_many([key])
     if found is None or not found.life_seconds:
         raise StoreUnavailable  # for caching: there is no PTTL
-    assert await store.delete([key, token_key("other")]) == 1
-    await store.update_grant(key, {"sub": "alice", "scope": "a"}, expires_in_seconds=60)
-    left = await store.update_grant(key, {"sub": "b"}, without=["scope"], expires_in_seconds=60)
-    assert left == await store.grant(key) == {"sub": "b"}
+    assert await store.end({key: 60, another: 60}) == 1
+    assert await store.record([later]) == [False]
+    update = GrantUpdate(key, {"sub": "alice", "scope": "a"}, expires_in_seconds=60)
+    await store.update_grants([update])
+    update = GrantUpdate(key, {"sub": "b"}, without=["scope"])
+    assert await store.update_grants([update]) == await store.grants([key]) == [{"sub": "b"}]
+    await store.update_grants([GrantUpdate(key, {}, expires_in_seconds=60)])
 
 
 async def use_without_recording(store: TokenStore) -> None:
@@ -210,8 +216,9 @@ async def use_without_recording(store: TokenStore) -> None:
     await store.ping()
     assert await store.get_many([key]) == [None]
     assert await store.find_many([key]) == [None]
-    assert await store.grant(key) == {}
-    assert await store.delete([key]) == 0
+    assert await store.grants([key]) == [{}]
+    await store.update_grants([GrantUpdate(key, {"revoked": "1"}, expires_in_seconds=60)])
+    assert await store.end({key: 60}) == 0
 
 
 def permit(server: RedisServer, rule: str, *more: str) -> None:

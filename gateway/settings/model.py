@@ -93,9 +93,10 @@ class Settings(Section):
                 yield ("routes", index, "max_age"), f"{allowed}: a route can only tighten it"
 
     def _refresh_is_recorded(self) -> Iterator[tuple[Place, str]]:
-        if self.revocation.revoke_on_refresh and not self.key_manager.record_tokens:
-            needed = "allowed only where key_manager.record_tokens is true"
-            yield ("revocation", "revoke_on_refresh"), needed
+        for name in ("revoke_on_refresh", "revoke_on_replay"):
+            if getattr(self.revocation, name) and not self.key_manager.record_tokens:
+                needed = "allowed only where key_manager.record_tokens is true"
+                yield ("revocation", name), needed
 
     def _apart(self) -> Iterator[tuple[Place, str]]:
         in_memory = self.store.url.get_secret_value() == "memory://"

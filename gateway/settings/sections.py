@@ -161,6 +161,11 @@ class KeyManager(Section):
         description="Write the access tokens that pass through /token into the store. "
         "Off for a key manager that writes the store itself.",
     )
+    any_client_revokes: Flag = Field(
+        False,
+        description="The key manager lets a client revoke tokens that were issued to another, an "
+        "administrator's for instance. Without it such a token stays, whatever the answer.",
+    )
     default_expires_in: PositiveDuration = Field(
         _minutes(60), description="Life of a token issued without expires_in."
     )
@@ -271,6 +276,12 @@ class Revocation(Section):
         False,
         description="A refresh through /token also revokes the grant's earlier access tokens. "
         "Needs key_manager.record_tokens.",
+    )
+    revoke_on_replay: Flag = Field(
+        False,
+        description="A refresh token that was replaced, used again by its client and refused as "
+        "invalid_grant, ends its grant's access tokens: for a key manager that ends the grant "
+        "then (RFC 9700 §4.14.2). Needs key_manager.record_tokens.",
     )
 
     @model_validator(mode="after")
