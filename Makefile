@@ -28,8 +28,9 @@ test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to py
 test-matrix: $(VENV)/.dev ## The tests on the other Pythons, with the lowest aiohttp, the oldest Redis, no fast lane.
 	$(BIN)/python tests/matrix.py $(ARGS)
 
-test-long: $(VENV)/.dev ## Look for ways around the bound, and for what the lanes do differently, by chance.
-	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py tests/lanes $(ARGS)
+test-long: $(VENV)/.dev ## Look for ways around the bound and around revocations, and for what the lanes do differently, by chance.
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py \
+		tests/test_revocations_hold.py tests/lanes $(ARGS)
 
 loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in build/loadtest.
 	$(BIN)/python benchmarks/own_gateway.py build/loadtest

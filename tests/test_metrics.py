@@ -90,6 +90,7 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
         {("gateway_tokens_recorded_without_total", "scope", "omitted"): 1},
     ),
     ([("tokens_revoked", 3)], {("gateway_tokens_revoked_total",): 3}),
+    ([("foreign_revocation",)], {("gateway_foreign_revocations_total",): 1}),
     (
         [("watch_cache", "positive", lambda: 7, lambda: {"size": 2, "revoked": 3})],
         {
