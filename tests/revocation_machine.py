@@ -157,7 +157,7 @@ class Worker:
             known=Known(),
             metrics=Uncounted(),
             clock=self.clock,
-            sleep=lambda _: asyncio.sleep(RETRY_SECONDS),
+            sleep=lambda _: redis.loop.pause(RETRY_SECONDS),
         )
 
     async def record(

@@ -27,6 +27,7 @@ from gateway.settings import (
     KeyManager,
     Listen,
     Logging,
+    Proxy,
     RouteSettings,
     Settings,
     Store,
@@ -129,6 +130,53 @@ async def test_revoking_the_refresh_token_ends_its_access_tokens(visitor: Visito
     assert await visitor.post("/revoke", token=second["refresh_token"]) == (200, None)
     calls = [await visitor.call(answer["access_token"]) for answer in (first, second)]
     assert [status for status, _ in calls] == [401, 401]
+
+
+@pytest.mark.parametrize("fast_lane", [True, False])
+async def test_h2_a_token_that_the_gateway_holds_is_not_unauthorized(
+    backend: str, clock: FakeClock, fast_lane: bool
+) -> None:
+    """Redis was down when it was issued and is up again: 503 until it is there, never 401."""
+    redis = fakeredis.FakeServer()
+    client = fakeredis.FakeAsyncRedis(server=redis)
+    store = TokenStore(client, timeout_seconds=5.0)
+    async with ScriptedKeyManager() as key_manager, aiohttp.ClientSession() as session:
+        settings = settings_for(key_manager.url, backend, "memory://")
+        settings = settings.model_copy(update={"proxy": Proxy(fast_lane=fast_lane)})
+        async with Gateway(settings, clock=clock, store=store) as gateway:
+            visitor = Visitor(session, gateway.url)
+            assert (await visitor.call("token-1"))[0] == 401
+            redis.connected = False
+            key_manager.will(bearer("token-1", scope="read"))
+            await visitor.post("/token", grant_type="client_credentials")
+            redis.connected = True
+            calls = [(await visitor.call(token))[0] for token in ("token-1", "token-2")]
+            await gateway._recorder._write_waiting()
+            calls.append((await visitor.call("token-1"))[0])
+    assert calls == [503, 401, 200]
+    await client.aclose()
+
+
+async def test_a3_a_refresh_token_used_at_once_leaves_nothing_behind(
+    backend: str, clock: FakeClock, redis_url: str
+) -> None:
+    """Ten refreshes with one refresh token, all answered: revoking the last one's ends all."""
+    async with ScriptedKeyManager() as key_manager, aiohttp.ClientSession() as session:
+        settings = settings_for(key_manager.url, backend, redis_url)
+        async with Gateway(settings, clock=clock) as gateway:
+            visitor = Visitor(session, gateway.url)
+            key_manager.will(bearer("access-0", refresh_token="refresh-0", scope="read"))
+            await visitor.post("/token", grant_type="password", username="alice", password="x")
+            for number in range(1, 11):
+                key_manager.will(bearer(f"access-{number}", refresh_token=f"refresh-{number}"))
+            refresh = {"grant_type": "refresh_token", "refresh_token": "refresh-0"}
+            await asyncio.gather(*(visitor.post("/token", **refresh) for _ in range(10)))
+            tokens = [f"access-{number}" for number in range(11)]
+            before = {(await gateway.store.get_many([token_key(token)]))[0] for token in tokens}
+            assert await visitor.post("/revoke", token="refresh-10") == (200, None)
+            calls = [(await visitor.call(token))[0] for token in tokens]
+    assert None not in before
+    assert calls == [401] * 11
 
 
 async def test_what_waits_survives_a_reload_and_is_written_at_the_end(

@@ -418,6 +418,40 @@ async def test_h2_a_token_that_waits_for_the_store_is_not_called_unknown(
         assert not (await house.facts("secret-2")).active
 
 
+@pytest.mark.parametrize("kind", ["access", "refresh"])
+async def test_h1_tokens_issued_into_a_stall_stay_gone_when_another_worker_revoked_them(
+    key_manager: ScriptedKeyManager, clock: FakeClock, tmp_path: Path, kind: str
+) -> None:
+    """A real Redis stands still while one worker issues; each is revoked through the other."""
+    server = RedisServer(tmp_path).start()
+    clients = [Redis.from_url(server.url) for _ in range(2)]
+    here, there = (
+        OAuthHouse(key_manager, TokenStore(client, timeout_seconds=0.1), clock)
+        for client in clients
+    )
+    try:
+        async with here.open(), there.open():
+            server.freeze()
+            for number in range(10):
+                key_manager.will(bearer(f"secret-{number}", refresh_token=f"secret-r{number}"))
+                await here.post("/token", grant_type="password", username="a", password="secret")
+            server.thaw()
+            here.store.timeout_seconds = there.store.timeout_seconds = 5.0
+            prefix = "secret-" if kind == "access" else "secret-r"
+            replies = [
+                await there.post("/revoke", token=f"{prefix}{number}") for number in range(10)
+            ]
+            await here.retry()
+            facts = [await here.facts(f"secret-{number}") for number in range(10)]
+    finally:
+        for client in clients:
+            await client.aclose()
+        server.stop()
+    assert [reply.status for reply in replies] == [200] * 10
+    assert facts == [INACTIVE] * 10
+    assert not any(here.recorder.holds(token_key(f"secret-{number}")) for number in range(10))
+
+
 async def test_a_frozen_redis_costs_the_store_time_out_and_nothing_else(
     key_manager: ScriptedKeyManager, clock: FakeClock, tmp_path: Path
 ) -> None:

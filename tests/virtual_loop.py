@@ -36,6 +36,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """
         return super().call_at(math.ceil(when / _GRAIN) * _GRAIN, *args, **kwargs)
 
+    async def pause(self, seconds: float) -> None:
+        """Return when so much time has passed."""
+        passed = asyncio.Event()
+        self.call_later(seconds, passed.set)
+        await passed.wait()
+
     def settle(self) -> None:
         """Run until nothing is ready."""
         self.call_soon(self._stop_when_idle)
