@@ -159,13 +159,16 @@ def serve(config: Path | None, **given: Any) -> None:
 
     A setting comes from, the last winning: the file, the environment, the command line.
     """
+    from gateway.signals import Hangups
+
+    hangups = Hangups()  # before all else is imported, which takes a while
     flags = _by_setting(**given)
     with _failures_in_a_line():
         from gateway.process import serve as run
         from gateway.settings import load_settings, misspelt
 
         load = partial(load_settings, config, environ=os.environ, flags=flags)
-        sys.exit(run(load, warnings=misspelt(os.environ)))
+        sys.exit(run(load, hangups=hangups, warnings=misspelt(os.environ)))
 
 
 @main.command(short_help="Check the settings and print them.")

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import structlog
 
@@ -12,16 +13,18 @@ from gateway.app import Gateway
 from gateway.errors import SettingsError
 from gateway.logs import configure_logging
 from gateway.settings import Settings, detours
-from gateway.signals import Ending, catch_ending
+from gateway.signals import Ending, Hangups, catch_ending
 from gateway.supervisor import Supervisor
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-def serve(load: Callable[[], Settings], *, warnings: Iterable[str] = ()) -> int:
+def serve(
+    load: Callable[[], Settings], *, hangups: Hangups | None = None, warnings: Iterable[str] = ()
+) -> int:
     """Run a gateway until a signal ends it; return the exit code.
 
-    ``warnings`` are logged first.
+    ``hangups`` are those since the process began; ``warnings`` are logged first.
 
     SIGTERM drains, with ``listen.drain_grace`` first; SIGINT, a person at a terminal, drains
     without. A second one of either stops at once. SIGHUP calls ``load`` again. With
@@ -31,6 +34,7 @@ def serve(load: Callable[[], Settings], *, warnings: Iterable[str] = ()) -> int:
         SettingsError: the settings can't be used.
         OSError: a port is taken.
     """
+    hangups = hangups or Hangups()
     settings = load()
     configure_logging(settings.logging)
     for warning in (*warnings, *detours(settings)):
@@ -38,17 +42,17 @@ def serve(load: Callable[[], Settings], *, warnings: Iterable[str] = ()) -> int:
     if settings.listen.workers > 1:
         # On asyncio's own loop, whatever the workers run on: it serves none of the traffic, and
         # uvloop starts no process in a group of its own.
-        return event_loop.run(Supervisor(settings, load).run(), "asyncio")
-    return event_loop.run(_serve(settings, load), settings.listen.event_loop)
+        return event_loop.run(Supervisor(settings, load, hangups=hangups).run(), "asyncio")
+    return event_loop.run(_serve(settings, load, hangups), settings.listen.event_loop)
 
 
-async def _serve(settings: Settings, load: Callable[[], Settings]) -> int:
+async def _serve(settings: Settings, load: Callable[[], Settings], hangups: Hangups) -> int:
     gateway = Gateway(settings)
     # Before the ports are open: whoever sees one open may send a signal.
     ending = catch_ending()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, gateway, load)
     spare_the_collector()
     await gateway.start()
+    hangups.hand_to(partial(_reload, gateway, load))
     log.info("event loop", running=event_loop.running())
     return await run_until_ended(gateway, ending)
 

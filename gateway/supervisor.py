@@ -23,7 +23,7 @@ from gateway.listeners import Sockets, authority, bind
 from gateway.logs import configure_logging
 from gateway.settings import Settings, changed_settings
 from gateway.settings.reloads import applicable
-from gateway.signals import Ending, catch_ending
+from gateway.signals import Ending, Hangups, catch_ending
 from gateway.worker_process import COMMAND, WorkerProcess
 
 log = structlog.stdlib.get_logger(__name__)
@@ -41,10 +41,12 @@ class Supervisor:
         *,
         clock: Clock | None = None,
         command: tuple[str, ...] = COMMAND,
+        hangups: Hangups | None = None,
     ) -> None:
         self._settings = settings
         self._load = load
         self._clock = clock or SystemClock()
+        self._hangups = hangups or Hangups()
         count = settings.listen.workers
         self._workers = [WorkerProcess(number + 1, command) for number in range(count)]
         self._sockets: list[Sockets] = []
@@ -64,7 +66,7 @@ class Supervisor:
         """
         signals = catch_ending()
         reload_wanted = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_wanted.set)
+        self._hangups.hand_to(reload_wanted.set)
         try:
             self._sockets = await bind(self._settings, len(self._workers))
             runner, admin_url = await self._open_admin()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from held_backend import HeldBackend
-from processes import GATEWAY, serving
+from processes import GATEWAY, GatewayProcess, serving
 from pytest_aiohttp.plugin import AiohttpServer
 from redis_server import free_port
 
@@ -135,6 +136,35 @@ async def test_sighup_reloads_and_keeps_the_old_when_the_new_are_bad(
         ]
         async with session.get(f"{gateway.url}/new") as answer:
             assert answer.status == 401
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_sighup_while_it_starts_ends_nothing_and_reloads_later(
+    configure: Configure, tmp_path: Path, workers: str
+) -> None:
+    """Its settings come through a pipe, so it is known to be starting when it gets the signal."""
+    text = configure().read_text()
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    process = await asyncio.create_subprocess_exec(
+        *(*GATEWAY, "serve", "--config", str(pipe), "--workers", workers),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    gateway = GatewayProcess(process)
+
+    def begin() -> None:
+        with pipe.open("w") as writer:  # which waits for a reader
+            gateway.signal(signal.SIGHUP)
+            (tmp_path / "changed.toml").write_text(text + '[proxy]\nrealm = "changed"\n')
+            (tmp_path / "changed.toml").rename(pipe)
+            writer.write(text)
+
+    async with asyncio.timeout(30):
+        await asyncio.to_thread(begin)
+        changed = (await gateway.logged("settings reloaded"))["changed"]
+    assert changed == ["proxy.realm"]
+    gateway.signal(signal.SIGINT)
+    assert await gateway.exit_code() == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
