@@ -24,6 +24,7 @@ RUN python -m venv --without-pip /opt/gateway \
 # since the running container can't write it, and isn't checked against the sources' times,
 # which an image builder may rewrite.
 COPY pyproject.toml README.md LICENSE ./
+COPY config/gateway.toml config/
 COPY gateway gateway
 RUN /opt/build/bin/hatchling build --target wheel --directory dist \
     && pip --python /opt/gateway install --no-index --no-deps dist/*.whl \

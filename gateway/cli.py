@@ -52,7 +52,7 @@ _config = click.option(
     envvar="GATEWAY_CONFIG",
     show_envvar=True,
     metavar="FILE",
-    help="The settings file; config/gateway.toml shows all there is.",
+    help="The settings file; `gateway settings` prints one with all there is.",
 )
 
 
@@ -122,8 +122,9 @@ def _failures_in_a_line() -> Iterator[None]:
     epilog="""\b
 Examples:
   gateway demo --story
-  gateway check-config --config config/gateway.toml
-  gateway serve --config config/gateway.toml --set cache.max_age=5m
+  gateway settings > gateway.toml
+  gateway check-config --config gateway.toml --set key_manager.url=http://127.0.0.1:9763
+  gateway serve --config gateway.toml --set key_manager.url=http://127.0.0.1:9763
 
 \b
 Exit codes:
@@ -187,6 +188,22 @@ def check_config(config: Path | None, **given: Any) -> None:
         for warning in (*misspelt(os.environ), *detours(settings)):
             click.echo(f"gateway: warning: {warning}", err=True)
         click.echo(render_settings(settings), nl=False)
+
+
+@main.command(
+    short_help="Print all settings, with defaults and meaning.",
+    epilog="""\b
+Example:
+  gateway settings > gateway.toml""",
+)
+def settings() -> None:
+    """Print a settings file that has every setting, each with its default, commented.
+
+    What has no default is commented out. A gateway needs a route, or key_manager.url.
+    """
+    from gateway.settings.reference import reference_settings
+
+    click.echo(reference_settings(), nl=False)
 
 
 @main.command(short_help="Ask a running gateway how it is.")

@@ -1,6 +1,7 @@
 """The commands, as a person or a container runs them."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -63,7 +65,7 @@ def taken_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "serve", "check-config", "healthcheck", "demo", "keymanager"]
+    "command", ["", "serve", "check-config", "settings", "healthcheck", "demo", "keymanager"]
 )
 def test_every_command_has_help(command: str) -> None:
     """With -h, too."""
@@ -78,6 +80,60 @@ def test_help_names_the_commands_and_exit_codes() -> None:
     words = ["serve", "check-config", "healthcheck", "demo", "keymanager", "Examples:", "78"]
     output = run("--help").output
     assert [word for word in words if word not in output] == []
+
+
+def examples(*command: str) -> list[str]:
+    """The examples in a command's help, each in one line, as somebody would paste it."""
+    _, _, shown = run(*command, "--help").output.partition("Example")
+    lines = [line.strip() for line in shown.replace("\\\n", " ").splitlines()]
+    return [" ".join(line.split()) for line in lines if line.startswith("gateway ")]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "settings", "keymanager", "loadtest run", "loadtest report", "loadtest merge"],
+)
+def test_the_examples_of_each_help_are_command_lines(command: str) -> None:
+    """Each is taken as it stands: no flag that isn't there, no value that isn't allowed."""
+    found = examples(*command.split())
+    assert found or command == "loadtest merge"
+    for example in found:
+        args = shlex.split(example.partition(" > ")[0])[1:]
+        parent: click.Command = main
+        while isinstance(parent, click.Group):
+            parent = parent.commands[args.pop(0)]
+        parent.make_context("example", args)
+
+
+def test_the_help_s_examples_work_when_pasted(tmp_path: Path) -> None:
+    """From an empty folder, in order, as the package is installed; ports are made free ones."""
+    demo, *rest, serve = examples()
+    assert demo == "gateway demo --story"  # which tests/demo runs
+    program = f'gateway() {{ "{sys.executable}" -m gateway "$@"; }}\nset -e\n'
+    env = {name: text for name, text in os.environ.items() if not name.startswith("GATEWAY_")}
+    script = program + "\n".join(rest)
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'url = "http://127.0.0.1:9763"' in done.stdout
+    args = [*shlex.split(serve)[1:], "--port", "0", "--admin-port", "0"]
+    args[args.index("gateway.toml")] = str(tmp_path / "gateway.toml")
+    with running(*args) as process:
+        assert process.stderr is not None
+        assert '"event": "listening"' in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate()
+    assert process.returncode == 0
+
+
+def test_settings_prints_a_file_that_can_be_used(tmp_path: Path) -> None:
+    """All that it lacks is what nobody else can know, and that is said."""
+    file = tmp_path / "gateway.toml"
+    file.write_text(run("settings").output)
+    refused = run("check-config", "--config", file)
+    taken = run("check-config", "--config", file, "--set", "key_manager.url=http://127.0.0.1:1")
+    assert (refused.exit_code, refused.stderr.count("\n"), taken.exit_code) == (78, 1, 0)
 
 
 def test_help_loads_no_libraries() -> None:

@@ -23,7 +23,8 @@ _STYLE = (
     "--good:#86efac}}"
     "*{box-sizing:border-box}"
     "body{font:16px/1.5 system-ui,sans-serif;background:var(--ground);color:var(--ink);margin:0;"
-    "display:grid;place-items:center;min-height:100vh;padding:1rem}"
+    "display:grid;grid-template-columns:minmax(0,1fr);place-items:center;min-height:100vh;"
+    "padding:1rem}"
     "main{background:var(--paper);padding:2rem;border-radius:.5rem;width:24rem;max-width:100%;"
     "box-shadow:0 1px 4px #0003;overflow-wrap:anywhere}"
     "main.wide{width:44rem}"
@@ -142,12 +143,13 @@ def grants_page(
     said = f'<p role="status">{escape(notice)}</p>' if notice else ""
     hidden = _hidden("token", token)
     listed = "".join(
-        f'<li><div><h2 id="g{number}">{escape(family.client_id)}</h2><dl>'
+        f'<li><div><h2 id="g{number}">{escape(family.client_id)}</h2><dl id="d{number}">'
         f"<dt>May</dt><dd>{escape(family.scope)}</dd>"
         f"<dt>Since</dt><dd>{_instant(family.since_at)}</dd>"
         f"<dt>Last used</dt><dd>{_instant(family.used_at)}</dd></dl></div>"
         f'<form method="post" action="revoke">{hidden}{_hidden("grant", name)}'
-        f'<button class="bad" id="b{number}" aria-labelledby="b{number} g{number}">Revoke</button>'
+        f'<button class="bad" id="b{number}" aria-labelledby="b{number} g{number}" '
+        f'aria-describedby="d{number}">Revoke</button>'
         "</form></li>"
         for number, (name, family) in enumerate(grants[:MOST_GRANTS])
     )

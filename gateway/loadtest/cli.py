@@ -251,10 +251,10 @@ def _flags(*groups: tuple[Callable[[Any], Any], ...]) -> Callable[[_Command], _C
 @loadtest.command(
     short_help="Measure, and report.",
     epilog=f"""\b
-Example:
+Example, while `gateway demo` runs in another terminal:
   gateway loadtest run --target http://127.0.0.1:8080/orders \\
     --token-url http://127.0.0.1:8080/token --revoke-url http://127.0.0.1:8080/revoke \\
-    --client-id demo-key --client-secret-file secret --max-age 15s --slo 'max<=16s'
+    --client-id demo-key --client-secret demo-secret --max-age 15s --slo 'max<=16s'
 
 {_EXIT_CODES}""",
 )

@@ -62,7 +62,7 @@ def listed(shown: Reply) -> list[dict[str, str]]:
     return [
         {"client": unescape(client), "scope": scope, "since": since, "used": used, "grant": grant}
         for client, scope, since, used, grant in re.findall(
-            r"<h2[^>]*>(.*?)</h2><dl><dt>May</dt><dd>(.*?)</dd>"
+            r"<h2[^>]*>(.*?)</h2><dl[^>]*><dt>May</dt><dd>(.*?)</dd>"
             r"<dt>Since</dt><dd><time[^>]*>(.*?)</time></dd>"
             r"<dt>Last used</dt><dd><time[^>]*>(.*?)</time></dd></dl></div>"
             r'.*?name="grant" value="(.*?)"',
