@@ -30,12 +30,10 @@ def rendered_identity(facts: Facts, prefix: bytes) -> bytes:
     # The subject is what tells tokens apart; the rest is the same for many.
     client = _rendered_client(facts.client_id, prefix)
     scope = _rendered_scope(facts.scopes, prefix)
-    user = b""
-    if facts.sub is not None:
-        user = b"%bSubject: %b\r\n" % (prefix, _field_value(facts.sub))
-    if facts.username is not None:
-        user += b"%bUsername: %b\r\n" % (prefix, _field_value(facts.username))
-    return client + user + scope
+    user = b"" if facts.username is None else render(_named(prefix + b"Username", facts.username))
+    if facts.sub is None:
+        return client + user + scope
+    return b"%b%bSubject: %b\r\n%b%b" % (client, prefix, _field_value(facts.sub), user, scope)
 
 
 @lru_cache(maxsize=1024)

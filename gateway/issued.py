@@ -8,6 +8,7 @@ password) and never more: not a scope, unless a setting says that this key manag
 """
 
 import math
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -202,12 +203,24 @@ def _subject(
     if client_id is None and grant_type not in _OF_USERS:
         return None  # it could be the client's own name
     sub = response.claims.get("sub")
-    if sub is None:
+    if sub is None and _is_for(response.id_claims, client.readings or {client_id}):
         # OpenID Connect Core §3.1.3.7: over the key manager's own channel it needs no signature.
         sub = response.id_claims.get("sub")
     if not is_text(sub) or sub in client.readings | {client_id, ""}:
         return None
     return sub
+
+
+def _is_for(id_claims: Claims, clients: AbstractSet[str | None]) -> bool:
+    """Tell whether an ID token is for one of some clients (OpenID Connect Core §3.1.3.7).
+
+    One without an audience came in this answer, and so to this client.
+    """
+    audience = id_claims.get("aud")
+    if audience is None:
+        return True
+    audiences = audience if isinstance(audience, list) else [audience]
+    return any(is_text(name) and name in clients for name in audiences)
 
 
 def _scope(response: TokenResponse) -> str | None:

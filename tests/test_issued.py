@@ -176,7 +176,9 @@ def test_the_refresh_tokens_are_known_by_digest() -> None:
     assert "secret-1" not in repr(issued)
 
 
-@pytest.mark.parametrize("id_claims", [{"aud": "demo-key"}, {"aud": ["a", "b"], "azp": "demo-key"}])
+@pytest.mark.parametrize(
+    "id_claims", [{"aud": "demo-key"}, {"aud": ["a", "demo-key"], "azp": "demo-key"}, {}]
+)
 @pytest.mark.parametrize("form", [CODE, PASSWORD, EXCHANGE])
 def test_a7_the_subject_of_an_id_token_is_the_tokens(
     form: Parameters, id_claims: dict[str, Any]
@@ -184,6 +186,24 @@ def test_a7_the_subject_of_an_id_token_is_the_tokens(
     """OpenID Connect Core §3.1.3.7: over the key manager's own channel it needs no signature."""
     issued = read({"id_token": jwt({"sub": "248289761001", **id_claims})}, form=form)
     assert (issued.sub, issued.client_id) == ("248289761001", "demo-key")
+
+
+@pytest.mark.parametrize(
+    ("client", "audience"),
+    [
+        (client("demo-key"), "other"),
+        (client("demo-key"), ["other", "another"]),
+        (client("demo-key"), [["demo-key"]]),
+        (client("demo-key"), {}),
+        (NOBODY, ["other", "another"]),
+    ],
+)
+def test_a7_an_id_token_for_another_client_names_nobody(
+    client: RequestClient, audience: Any
+) -> None:
+    """OpenID Connect Core §3.1.3.7: its audience must have the client, or it is to be rejected."""
+    id_token = jwt({"sub": "alice", "aud": audience})
+    assert read({"id_token": id_token}, form=CODE, client=client).sub is None
 
 
 @pytest.mark.parametrize(
