@@ -1,13 +1,22 @@
 """Where requests end on a connection: nothing is lost, nothing is read twice or too early."""
 
 import asyncio
+from contextlib import closing, suppress
+from itertools import pairwise
 
 import pytest
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import StreamReader
 from backends import Connection, RecordingBackend, answering, scripted
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lanes.asking import Ask, asks
 from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
+from gateway.errors import BadRequest, GatewayError
 from gateway.proxy.server import GatewayConnection
+from gateway.request_framing import RequestFramer
 from proxy.gateways import FAST_LANE, HANDLER_LANE, outcomes, running, until
 
 CHUNKED = "Transfer-Encoding: chunked"
@@ -382,3 +391,54 @@ async def test_http_1_0_is_answered_in_its_version(gateway: Gateway) -> None:
     """As before, where the request could be read."""
     answer = await fetch(gateway.url, request("/", version="HTTP/1.0"))
     assert (answer.version, answer.status) == (b"HTTP/1.0", 200)
+
+
+class Parser:
+    """aiohttp's, for one request."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._parser = HttpRequestParser(
+            self,  # type: ignore[arg-type]  # all of a protocol that it needs
+            loop,
+            1 << 20,
+            auto_decompress=False,
+        )
+        self.contents: list[StreamReader] = []
+
+    _reading_paused = False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self, resume_parser: bool = True) -> None: ...
+
+    def feed(self, data: bytes) -> None:
+        try:
+            messages, _, behind = self._parser.feed_data(data)
+        except Exception:  # noqa: BLE001 -- some targets make yarl raise anything
+            raise BadRequest from None
+        assert not behind
+        self.contents += [content for _, content in messages]
+
+
+@given(st.lists(asks(), min_size=1, max_size=3), st.lists(st.integers(0, 4000), max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_what_is_one_request_to_the_gateway_is_one_to_its_parser(
+    asked: list[Ask], cuts: list[int]
+) -> None:
+    """However odd and however cut: one message and its end, or a refusal; never none, never two."""
+    sent = b"".join(ask.data for ask in asked)
+    at = sorted({0, len(sent), *(cut for cut in cuts if cut < len(sent))})
+    loop = asyncio.new_event_loop()
+    framer, parser, begun = RequestFramer(), Parser(loop), 0
+    with closing(loop), suppress(GatewayError):
+        for start, end in pairwise(at):
+            behind = sent[start:end]
+            while behind:
+                piece, behind = framer.take(behind, 16 * 1024)
+                parser.feed(piece)
+                assert len(parser.contents) == framer.heads - begun
+                if framer.whole:
+                    (content,) = parser.contents
+                    assert content.is_eof()
+                    parser, begun = Parser(loop), framer.heads
+                    framer.next()
