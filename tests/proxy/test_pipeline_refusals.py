@@ -4,13 +4,17 @@ Whoever stands before the gateway may take the content of one client's request f
 another, and give each the other's answer (RFC 9112 §11.2).
 """
 
+import ssl
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from backends import RecordingBackend
 from wire import Answer, Client, connect, request
 
 from gateway.app import Gateway
+from gateway.clock import SystemClock
+from gateway.demo.certificate import write_certificate
 from gateway.errors import StoreUnavailable
 from gateway.tokens import TokenKey
 from proxy.gateways import running
@@ -195,3 +199,55 @@ async def test_a_refusal_whose_content_is_all_here_keeps_the_connection(
             answer = await client.answer()
             assert (answer.status, answer.values("Connection")) == (status, [])
     assert len(backend.seen) == 1
+
+
+@pytest.fixture
+def over_tls(tmp_path: Path) -> tuple[dict[str, object], ssl.SSLContext]:
+    """What makes a gateway listen with TLS beside, and what a client trusts."""
+    files = write_certificate(tmp_path, "localhost", now_at=SystemClock().wall())
+    names = {"tls_certificate": str(files.certificate), "tls_key": str(files.key)}
+    return {"tls_port": 0, **names}, ssl.create_default_context(cafile=files.certificate)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        (CONNECTS["a body"], 405),
+        (CONNECTS["a body that comes later"], 405),
+        ([request("/", LENGTH, method="POST", token="bad"), SMUGGLED], 401),
+        ([request("/a/../b", CHUNKED, method="POST"), IN_CHUNKS + SMUGGLED], 400),
+        ([request("/", "X: " + "x" * 20_000, LENGTH, method="POST"), SMUGGLED], 431),
+        ([request("/p", "Connection: close") + SMUGGLED], 200),
+    ],
+)
+async def test_nothing_is_smuggled_over_tls(
+    backend: RecordingBackend,
+    over_tls: tuple[dict[str, object], ssl.SSLContext],
+    pieces: list[bytes],
+    status: int,
+) -> None:
+    """The same holds there."""
+    listen, trusting = over_tls
+    async with (
+        running(backend.url, listen=listen) as gateway,
+        connect(gateway.tls_url or "", tls=trusting) as client,
+    ):
+        assert (await refused(client, *pieces)).status == status
+    assert [seen.target for seen in backend.seen] == ["/p"] * (status == 200)
+
+
+@pytest.mark.parametrize("part", [b"", b"G", b"GET / HTTP/1.1\r\nHost"])
+async def test_a_slow_header_section_over_tls(
+    backend: RecordingBackend,
+    over_tls: tuple[dict[str, object], ssl.SSLContext],
+    part: bytes,
+) -> None:
+    """It has its time there too, and so has a client that says nothing at all."""
+    listen, trusting = over_tls
+    limits = {"header_timeout": "300ms", "idle_timeout": "500ms" if not part else "1h"}
+    async with (
+        running(backend.url, listen=listen, limits=limits) as gateway,
+        connect(gateway.tls_url or "", tls=trusting) as client,
+    ):
+        await client.send(part)
+        assert await client.ended()
