@@ -22,6 +22,7 @@ from gateway.exchange import RelayedResponse, cut_off, error_parts, reason_phras
 from gateway.metrics import Metrics
 from gateway.request_framing import RequestFramer
 from gateway.request_head import too_many_bytes, too_many_fields
+from gateway.request_method import StandIn
 from gateway.settings import Limits
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ class GatewayConnection(RequestHandler):
         "_held_bytes",
         "_over",
         "_server",
+        "_stand_in",
         "_switched",
         "_under_way",
         "last_request",
@@ -195,6 +197,7 @@ class GatewayConnection(RequestHandler):
         self.repeats = self.REPEATS
         """How many more different requests it takes until none is expected to come again."""
         self._framer = RequestFramer()
+        self._stand_in = StandIn()
         self._between = False  # nothing of a request is here, and one may come
         self._under_way = False  # aiohttp has one
         self._answered = False  # and has answered it, though its content may still be coming
@@ -326,8 +329,9 @@ class GatewayConnection(RequestHandler):
             for at in reversed(range(0, len(behind), _HELD_PART)):
                 self._held.appendleft(behind[at : at + _HELD_PART])
             self._held_bytes += len(behind)
-        if piece:
-            self._feed(piece, begins=framer.heads - heads)
+        shown = self._stand_in.take(piece, in_head=framer.in_head)
+        if shown:
+            self._feed(shown, begins=framer.heads - heads)
         if not framer.in_head or self._over:
             self._call_off("header")
         elif "header" not in self._deadlines:
@@ -358,7 +362,11 @@ class GatewayConnection(RequestHandler):
                 self._messages.pop()
             self._refuse(BadRequest("The request is malformed."))
         elif begins:
-            self._under_way, self._content = True, self._messages[-1][1]
+            message, content = self._messages[-1]
+            self._under_way, self._content = True, content
+            if self._stand_in.method is not None:
+                named = cast("Any", message)._replace(method=self._stand_in.method)
+                self._messages[-1] = named, content
 
     def _go_on(self) -> None:
         """Begin with what was held back, once its turn has come."""
@@ -370,6 +378,7 @@ class GatewayConnection(RequestHandler):
             self._under_way = self._answered = False
             self._content = EMPTY_PAYLOAD
             self._framer.next()
+            self._stand_in.next()
             if self._upgraded and self._parser is not None:  # nobody took the upgrade
                 self._parser.set_upgraded(False)
                 self._upgraded = False

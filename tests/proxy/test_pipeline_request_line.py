@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from backends import RecordingBackend, recording
+from backends import Connection, RecordingBackend, recording, scripted
 from wire import connect, fetch, request
 
 from gateway.app import Gateway
-from proxy.gateways import FAST_LANE, HANDLER_LANE, outcomes, running
+from proxy.gateways import FAST_LANE, HANDLER_LANE, LogText, outcomes, running
 
 
 @pytest.mark.parametrize(
@@ -285,3 +285,75 @@ async def test_a_route_takes_its_methods_only(backend: RecordingBackend) -> None
         assert (await fetch(gateway.url, request("/a", method="HEAD"), bodiless=True)).status == 200
         assert (await fetch(gateway.url, request("/b"))).status == 404
         assert outcomes(gateway) == {"method_not_allowed": 1, "proxied": 1, "no_route": 1}
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+async def test_a_method_that_a_route_names_is_forwarded(lane: dict[str, Any]) -> None:
+    """Whatever its name, with its content, behind others, in any pieces (RFC 9110 §9.1)."""
+    ok = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+    async def script(connection: Connection) -> None:
+        while True:
+            head = await connection.head()
+            if b"Content-Length: 3" in head:
+                connection.received += await connection.reader.readexactly(3)
+            await connection.send(ok)
+
+    async with scripted(script) as backend:
+        routes = [
+            {"path": "/a", "upstream": backend.url, "methods": ["LIST", "UPDATE", "GET"]},
+            {"path": "/any", "upstream": backend.url},
+        ]
+        async with (
+            running(backend.url, proxy=lane, routes=routes) as gateway,
+            connect(gateway.url) as client,
+        ):
+            listed = request("/a?b", method="LIST")
+            await client.send(listed[:2])
+            await client.send(listed[2:])
+            assert (await client.answer()).status == 200
+            await client.send(
+                request("/a", method="UPDATE", body=b"abc"),
+                request("/a"),
+                request("/a", method="LIST"),
+                request("/any", method="VERSION-CONTROL"),
+            )
+            assert [(await client.answer()).status for _ in range(4)] == [200] * 4
+        heads = [head for connection in backend.connections for head in connection.heads]
+        lines = sorted(head.split(b"\r\n")[0] for head in heads)
+        assert lines == sorted(
+            [
+                *(b"LIST /a?b HTTP/1.1", b"UPDATE /a HTTP/1.1", b"GET /a HTTP/1.1"),
+                *(b"LIST /a HTTP/1.1", b"VERSION-CONTROL /any HTTP/1.1"),
+            ]
+        )
+        assert b"abc" in [connection.received for connection in backend.connections]
+
+
+@pytest.mark.parametrize("lane", [FAST_LANE, HANDLER_LANE], ids=["fast", "handler"])
+@pytest.mark.parametrize("method", ["FOO", "LIST", "get", "Get", "DESCRIBE", "PRI", "X" * 64])
+async def test_a_method_that_no_route_names_is_not_implemented(
+    backend: RecordingBackend, log: LogText, method: str, lane: dict[str, Any]
+) -> None:
+    """501 (RFC 9110 §15.6.2), and the connection goes on; the log doesn't repeat it."""
+    async with running(backend.url, proxy=lane) as gateway, connect(gateway.url) as client:
+        await client.send(request("/", method=method), request("/public"))
+        answer = await client.answer()
+        assert (answer.status, answer.error["error"]) == (501, "not_implemented")
+        assert (await client.answer()).status == 200
+        assert outcomes(gateway) == {"method_not_implemented": 1, "proxied": 1}
+    assert [seen.method for seen in backend.seen] == ["GET"]
+    assert log.named("request")[0]["method"] is None
+
+
+async def test_methods_that_others_name(backend: RecordingBackend) -> None:
+    """405 with what the route takes, where another one names the method."""
+    routes = [
+        {"path": "/a", "upstream": backend.url, "methods": ["LIST"], "public": True},
+        {"path": "/b", "upstream": backend.url, "methods": ["GET"], "public": True},
+    ]
+    async with running(backend.url, routes=routes) as gateway:
+        answer = await fetch(gateway.url, request("/b", method="LIST"))
+        assert (answer.status, answer.value("Allow")) == (405, b"GET, HEAD")
+        assert (await fetch(gateway.url, request("/c", method="LIST"))).status == 404
+        assert (await fetch(gateway.url, request("/b", method="FOO"))).status == 501
