@@ -12,8 +12,9 @@ from typing import Any
 
 import structlog
 from redis.asyncio import RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import NoPermissionError, RedisClusterException, RedisError
 
+from gateway.errors import StoreUnavailable
 from gateway.patience import Patience
 from gateway.store import TokenStore
 from gateway.tracking import heed_cancellation
@@ -48,6 +49,7 @@ class Notices:
         self._channel = f"{store.key_prefix}notices"
         self._ours = secrets.token_hex(8)
         self._listening: asyncio.Task[None] | None = None
+        self._said = False
         self.up = asyncio.Event()
 
     def start(self) -> None:
@@ -71,7 +73,16 @@ class Notices:
         if self._store.in_memory:
             return 0
         message = json.dumps({"from": self._ours, "notice": notice})
-        receivers = await self._store.publish(self._channel, message)
+        try:
+            receivers = await self._store.publish(self._channel, message)
+        except StoreUnavailable as error:
+            cause = error.__context__  # which the store doesn't show beyond itself
+            log.warning(
+                "other gateways can't be told",
+                why=type(cause).__name__,
+                remedy=self._remedy(cause, "+publish"),
+            )
+            raise
         if isinstance(self._store.client, RedisCluster):
             return None  # each node counts its own
         return max(0, receivers - self.up.is_set())
@@ -81,12 +92,23 @@ class Notices:
             try:
                 await self._hear()
             except _FAULTS as error:
-                if self.up.is_set():
-                    log.warning("notices of other gateways aren't heard", why=type(error).__name__)
+                if self.up.is_set() or not self._said:
+                    self._said = True
+                    log.warning(
+                        "notices of other gateways aren't heard",
+                        why=type(error).__name__,
+                        remedy=self._remedy(error, "+subscribe"),
+                    )
             finally:
                 self.up.clear()
             heed_cancellation()
             await self._sleep(_RETRY_SECONDS)
+
+    def _remedy(self, error: BaseException | None, command: str) -> str | None:
+        """Return what a store's user lacks, if that is why."""
+        if not isinstance(error, NoPermissionError):
+            return None
+        return f"grant the store's user {command} &{self._channel}"
 
     async def _hear(self) -> None:
         pubsub = self._store.client.pubsub()

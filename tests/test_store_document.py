@@ -15,6 +15,7 @@ import pytest
 import redis
 import redis_cli
 from clocks import FakeClock
+from proxy.gateways import LogText, until
 from redis_server import RedisServer
 
 from gateway import metrics, tokens
@@ -22,6 +23,7 @@ from gateway.errors import StoreUnavailable
 from gateway.grant_book import GRANT_SECONDS
 from gateway.grants import Grant
 from gateway.issued import Issued
+from gateway.notices import Notices
 from gateway.recording import RETRY_SECONDS
 from gateway.settings import Cache, KeyManager, Store
 from gateway.store import GrantUpdate, NewDocument, TokenStore, open_store
@@ -241,7 +243,7 @@ async def as_gateway(
 async def test_the_permissions_are_enough(server: RedisServer) -> None:
     """As that user every call of the store succeeds, on a real Redis."""
     server.start()
-    _, everything, without_recording = blocks("text")
+    _, everything, without_recording, _ = blocks("text")
     permit(server, everything)
     async with as_gateway(server) as store:
         await use_everything(store)
@@ -261,6 +263,48 @@ async def test_no_permission_is_too_much(server: RedisServer, command: str) -> N
     async with as_gateway(server) as store:
         with pytest.raises(StoreUnavailable):
             await use_everything(store)
+
+
+async def test_an_eviction_of_the_fleet_is_permitted(server: RedisServer, log: LogText) -> None:
+    """By the page's lines it was 503, and nothing said why; without them the log does."""
+    server.start()
+    _, everything, _, channels = blocks("text")
+    permit(server, everything)
+    permit(server, channels.replace("+publish ", ""))
+    async with as_gateway(server) as store:
+        notices = Notices(store, ignore, ping_interval_seconds=1)
+        notices.start()
+        async with asyncio.timeout(20):
+            await notices.up.wait()
+        with pytest.raises(StoreUnavailable):
+            await notices.tell("all")
+        (said,) = log.named("other gateways can't be told")
+        assert (said["why"], said["remedy"]) == (
+            "NoPermissionError",
+            "grant the store's user +publish &token:notices",
+        )
+        permit(server, channels)
+        assert await notices.tell("all") == 0
+        await notices.stop()
+
+
+async def test_a_channel_that_may_not_be_heard_is_named(server: RedisServer, log: LogText) -> None:
+    """At the start, too, when nothing was ever heard."""
+    server.start()
+    _, everything, _, channels = blocks("text")
+    permit(server, everything)
+    permit(server, channels.replace(" &token:notices", ""))
+    async with as_gateway(server) as store:
+        notices = Notices(store, ignore, ping_interval_seconds=1)
+        notices.start()
+        await until(lambda: bool(log.named("notices of other gateways aren't heard")))
+        await notices.stop()
+    (said,) = log.named("notices of other gateways aren't heard")
+    assert said["remedy"] == "grant the store's user +subscribe &token:notices"
+
+
+async def ignore(_notice: Any) -> None:
+    return
 
 
 async def test_another_database_needs_select(server: RedisServer) -> None:
