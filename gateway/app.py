@@ -281,6 +281,8 @@ class Gateway:
             health=self._health,
             evictor=evictor,
             ping_store=self.store.ping,
+            metrics=self.metrics,
+            clock=self._clock,
             fleet=fleet if self.settings.revocation.feed else None,
         )
 

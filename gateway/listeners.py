@@ -74,21 +74,31 @@ async def bind(settings: Settings, count: int) -> list[Sockets]:
 
 async def _bind(settings: Settings, port: int, count: int) -> list[tuple[socket.socket, ...]]:
     listen = settings.listen
+    shared = await listening_sockets(listen.host, port, listen.backlog)
+    if count == 1 or not _BALANCED:
+        return [shared] * count
+    places = [(sock.family, sock.getsockname()) for sock in shared]
+    for sock in shared:
+        sock.close()
+    return [tuple(_listen(*place, listen.backlog) for place in places) for _ in range(count)]
+
+
+async def listening_sockets(host: str, port: int, backlog: int) -> tuple[socket.socket, ...]:
+    """Return sockets that listen on all addresses of a host.
+
+    Raises:
+        OSError: the port is taken or the address isn't this machine's.
+    """
     # asyncio's way to find the addresses. Without SO_REUSEPORT, so that a port that any other
     # process listens on is taken, even by another gateway of the same user.
     server = await asyncio.get_running_loop().create_server(
-        asyncio.Protocol, listen.host, port, start_serving=False
+        asyncio.Protocol, host, port, start_serving=False
     )
-    found = [(sock.family, sock.getsockname()) for sock in server.sockets]
-    alone = count == 1 or not _BALANCED
-    if alone:
-        shared = tuple(socket.fromfd(s.fileno(), s.family, s.type) for s in server.sockets)
-        for sock in shared:
-            sock.listen(listen.backlog)
+    sockets = tuple(socket.fromfd(s.fileno(), s.family, s.type) for s in server.sockets)
+    for sock in sockets:
+        sock.listen(backlog)
     server.close()
-    if alone:
-        return [shared] * count
-    return [tuple(_listen(*place, listen.backlog) for place in found) for _ in range(count)]
+    return sockets
 
 
 def _listen(family: int, address: tuple[str, int], backlog: int) -> socket.socket:

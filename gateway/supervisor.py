@@ -12,15 +12,18 @@ from typing import Any
 
 import aiohttp
 import structlog
-from aiohttp import web
 
+from gateway.admin.access import Access
+from gateway.admin.door import AdminDoor, application
 from gateway.admin.fleet import FleetAdmin
 from gateway.admin.fleet_events import FleetEvents
+from gateway.admin.guard import Guard
 from gateway.admin.merging import combine_evictions, combine_states
 from gateway.clock import Clock, SystemClock
 from gateway.errors import SettingsError
 from gateway.listeners import Sockets, authority, bind
 from gateway.logs import configure_logging
+from gateway.metrics import Metrics
 from gateway.settings import Settings, changed_settings
 from gateway.settings.reloads import applicable
 from gateway.signals import Ending, Hangups, catch_ending
@@ -50,11 +53,18 @@ class Supervisor:
         count = settings.listen.workers
         self._workers = [WorkerProcess(number + 1, command) for number in range(count)]
         self._sockets: list[Sockets] = []
+        self._metrics = Metrics()  # of the admin port alone
+        self._guard = Guard(
+            Access(settings.admin), refused=self._metrics.admin_token_refused, clock=self._clock
+        )
         self._admin = FleetAdmin(
             self._workers,
             {("GET", "/api/state"): combine_states, ("POST", "/api/evict"): combine_evictions},
+            guard=self._guard,
+            own=self._metrics.of_doors,
         )
         self._ending = asyncio.Event()
+        self._how = signal.SIGTERM
         self._changed = asyncio.Event()
         self._failed = False
 
@@ -69,7 +79,7 @@ class Supervisor:
         self._hangups.hand_to(reload_wanted.set)
         try:
             self._sockets = await bind(self._settings, len(self._workers))
-            runner, admin_url = await self._open_admin()
+            door = await self._open_admin()
         except BaseException:
             self._close_sockets()
             raise
@@ -78,7 +88,7 @@ class Supervisor:
             for worker, sockets in zip(self._workers, self._sockets, strict=True)
         ]
         reloading = asyncio.create_task(self._reload_when(reload_wanted))
-        starting = asyncio.create_task(self._say_when_started(admin_url))
+        starting = asyncio.create_task(self._say_when_started(door.url))
         first = asyncio.create_task(signals.get())
         try:
             await asyncio.wait([first, *workers], return_when=asyncio.FIRST_COMPLETED)
@@ -90,23 +100,17 @@ class Supervisor:
         finally:
             first.cancel()
             self._close_sockets()
-            await runner.cleanup()
+            await door.close()
         log.info("all workers have ended")
         return 1 if self._failed else 0
 
-    async def _open_admin(self) -> tuple[web.AppRunner, str]:
-        app = web.Application()
-        FleetEvents(self._admin, self._settings.admin).add_to(app)
+    async def _open_admin(self) -> AdminDoor:
+        app = application()
+        FleetEvents(self._admin, self._settings.admin, self._guard).add_to(app)
         self._admin.add_to(app)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
-        await runner.setup()
-        admin = self._settings.admin
-        try:
-            await web.TCPSite(runner, admin.host, admin.port).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        return runner, f"http://{authority(runner.addresses[0])}"
+        door = AdminDoor(app, counting=self._metrics, clock=self._clock)
+        await door.open(self._settings.admin)
+        return door
 
     async def _say_when_started(self, admin_url: str) -> None:
         while not all(worker.session for worker in self._workers):
@@ -125,8 +129,12 @@ class Supervisor:
         )
 
     async def _keep(self, worker: WorkerProcess, sockets: Sockets) -> None:
-        """Start a worker whenever there is none, until it ends too often or all shall end."""
-        while not self._ending.is_set():
+        """Start a worker whenever there is none, until it ends too often or all shall end.
+
+        Also when all shall end: clients that have connected to its sockets wait there for one.
+        """
+        while True:
+            late = self._ending.is_set()
             began = self._clock.monotonic()
             code: int | None = None
             pid = None
@@ -136,13 +144,17 @@ class Supervisor:
                 log.error("worker can't be started", worker=worker.number, reason=str(error))  # noqa: TRY400
             else:
                 pid = worker.pid
+                if late:
+                    sockets.close()
                 if await worker.started():
                     log.info("worker started", worker=worker.number, pid=pid)
                     self._changed.set()
+                    if self._ending.is_set():
+                        worker.signal(self._how)
                 code = await worker.ended()
                 self._admin.metrics.ended(worker.number)
             if self._ending.is_set():
-                self._failed |= code not in {0, -signal.SIGTERM}
+                self._failed |= code not in {0, -signal.SIGTERM} and not late
                 return
             delay_seconds = worker.delay_after(self._clock.monotonic() - began)
             if delay_seconds is None:
@@ -167,13 +179,16 @@ class Supervisor:
     async def _end(
         self, number: signal.Signals, signals: Ending, workers: list[asyncio.Task[None]]
     ) -> None:
+        self._how = number
         self._ending.set()
         self._admin.terminating = True
         log.info("draining", workers=len(self._workers))
-        self._close_sockets()  # the workers have theirs
-        for worker in self._workers:
-            # One that doesn't serve yet may not know what to do with another signal.
-            worker.signal(number if worker.session else signal.SIGTERM)
+        for worker, sockets in zip(self._workers, self._sockets, strict=True):
+            if worker.pid is not None:
+                sockets.close()  # it has its own
+            if worker.session is not None:
+                worker.signal(number)
+            # One that is being started hears of it when it serves: clients may wait for it.
         listen = self._settings.listen
         longest = listen.drain_grace + listen.drain_timeout
         again = asyncio.create_task(signals.get())

@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from gateway import event_loop
+from gateway.admin.door import application
 from gateway.app import Gateway
 from gateway.channel import ADMIN, CONTROL, Intake, WorkerStart
 from gateway.errors import SettingsError
@@ -45,7 +46,7 @@ async def _work(start: WorkerStart) -> int:
     ending = catch_ending()
     # Whoever signals all processes at once means the supervisor.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    admin = web.Application()
+    admin = application()
     gateway = Gateway(start.settings, inherited=Inherited(_sockets(start), admin))
     control = web.Application(client_max_size=2**24)
 
@@ -69,10 +70,10 @@ async def _work(start: WorkerStart) -> int:
     runners = {ADMIN: web.AppRunner(admin, access_log=None, handler_cancellation=True)}
     runners[CONTROL] = web.AppRunner(control, access_log=None)
     servers = {}
-    for application, runner in runners.items():
+    for name, runner in runners.items():
         await runner.setup()
         assert runner.server is not None
-        servers[application] = runner.server
+        servers[name] = runner.server
     with socket.socket(fileno=start.control) as pair:
         intake = Intake(pair, servers, gone=orphaned)
         try:

@@ -229,6 +229,32 @@ async def test_accepting_goes_on_for_the_grace_period(
         assert await Fleet(gateway, session).send(20) == [200] * 20
 
 
+async def test_who_waits_for_a_worker_that_is_being_started_is_served(
+    configure: Configure, session: aiohttp.ClientSession
+) -> None:
+    """The worker was ended before it served, and those who had connected to it were reset."""
+    async with serving(configure(), *WORKERS) as gateway:
+        first = (await Fleet(gateway, session).workers())[1]
+        os.kill(first, signal.SIGKILL)
+        await gateway.logged("worker ended", worker=1)
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        waiting = [socket.create_connection((host, int(port))) for _ in range(30)]
+        gateway.signal(signal.SIGTERM)
+        await gateway.logged("draining", workers=2)
+        loop = asyncio.get_running_loop()
+        for client in waiting:
+            client.setblocking(False)
+            await loop.sock_sendall(
+                client, b"GET /fast HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            )
+        async with asyncio.timeout(20):
+            answers = [await loop.sock_recv(client, 4096) for client in waiting]
+        for client in waiting:
+            client.close()
+        assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 30
+        assert await gateway.exit_code() == 0
+
+
 async def test_a_second_signal_stops_at_once(
     configure: Configure, backend: HeldBackend, session: aiohttp.ClientSession
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from clocks import FakeClock
 
-from gateway.admin.state import RevokedToken
+from gateway.admin.state import Place, RevokedToken
 from gateway.admin.tally import Tally
 from gateway.clock import Clock
 from gateway.settings import Admin, RouteSettings, Settings
@@ -64,8 +64,12 @@ class WatchedGateway:
         self.asked += 1
         return self.tally
 
-    def revoked(self) -> list[RevokedToken]:
-        return self.book
+    def revoked_count(self) -> int:
+        return len(self.book)
+
+    def revoked(self, limit: int, after: Place | None = None) -> list[RevokedToken]:
+        places = sorted(((token.lapses, token.key), token) for token in self.book)
+        return [token for place, token in places if after is None or place > after][:limit]
 
 
 def busy() -> Tally:

@@ -1,22 +1,25 @@
 """The admin port of a gateway with several workers: their answers as one.
 
 ``GET /workers`` lists them, and ``/workers/2/...`` is the admin resource ``...`` of the second.
-Any other resource of the workers' admin application is here too. What its answer is made of is
-decided by a ``Combine`` in ``combined``; without one, a ``GET`` is answered by one worker (right
-for pages and documents), and everything else is done by all of them: the answer is the first of
-the highest status, so that what failed anywhere has failed.
+All other ``resources`` of the workers' admin application are here too, behind the same guard. What
+an answer is made of is decided by a ``Combine`` in ``combined``; without one, a ``GET`` is answered
+by one worker (right for pages and documents), and everything else is done by all of them: the
+answer is the first of the highest status, so that what failed anywhere has failed.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
 from aiohttp import web
+from prometheus_client.metrics_core import Metric
 from yarl import URL
 
+from gateway.admin.guard import Guard
+from gateway.admin.resources import RESOURCES, Resource, find
 from gateway.admin.sums import MetricsBook
 from gateway.metrics import Metrics
 
@@ -81,15 +84,23 @@ class FleetAdmin:
     """The admin application in front of the workers'.
 
     ``combined`` has the resources that aren't answered in the ordinary way, by method and path.
+    ``guard`` judges who may ask; ``own`` returns what the supervisor has counted itself.
     """
 
     def __init__(
         self,
         workers: Sequence[WorkerView],
         combined: Mapping[tuple[str, str], Combine] | None = None,
+        *,
+        guard: Guard,
+        resources: Sequence[Resource] = RESOURCES,
+        own: Callable[[], Iterable[Metric]] = tuple,
     ) -> None:
         self._workers = workers
         self._combined = dict(combined or {})
+        self._guard = guard
+        self._resources = resources
+        self._own = own
         self.metrics = MetricsBook()
         self.terminating = False
         self.started = False
@@ -101,7 +112,12 @@ class FleetAdmin:
         app.router.add_get("/metrics", self._render_metrics)
         app.router.add_get("/workers", self._list)
         app.router.add_route("*", r"/workers/{number:\d{1,3}}/{path:.*}", self._one)
-        app.router.add_route("*", "/{path:.*}", self._any)
+        own = {resource.canonical for resource in app.router.resources()}
+        for resource in self._resources:
+            if resource.pattern not in own:
+                handler = self._guard.before(self._any, resource.kind)
+                for method in resource.methods:
+                    app.router.add_route(method, resource.pattern, handler)
 
     async def ask_all(
         self,
@@ -150,6 +166,7 @@ class FleetAdmin:
             if answer.status == 200 and asked[answer.worker] == there[answer.worker]:
                 self.metrics.read(answer.worker, answer.body.decode())
         body = self.metrics.render(
+            own=self._own(),
             workers=len(self._workers),
             started=sum(worker.session is not None for worker in self._workers),
             restarts=sum(worker.restarts for worker in self._workers),
@@ -171,11 +188,18 @@ class FleetAdmin:
 
     async def _one(self, request: web.Request) -> web.StreamResponse:
         number = int(request.match_info["number"])
-        for worker in self._workers:
-            if worker.number == number:
-                _, _, rest = request.rel_url.raw_path_qs.removeprefix("/workers/").partition("/")
-                return await _stream(request, worker, f"/{rest}")
-        return _json({"error": "not_found"}, status=404)
+        found = find(self._resources, request.method, f"/{request.match_info['path']}")
+        workers = [worker for worker in self._workers if worker.number == number]
+        if not workers or not found:
+            return _json({"error": "not_found"}, status=404)
+        if not isinstance(found, Resource):
+            raise web.HTTPMethodNotAllowed(request.method, found)
+        _, _, rest = request.rel_url.raw_path_qs.removeprefix("/workers/").partition("/")
+
+        async def ask(request: web.Request) -> web.StreamResponse:
+            return await _stream(request, workers[0], f"/{rest}")
+
+        return await self._guard.before(ask, found.kind)(request)
 
     async def _any(self, request: web.Request) -> web.StreamResponse:
         combine = self._combined.get((request.method, request.path))
@@ -187,7 +211,7 @@ class FleetAdmin:
             request.method,
             request.rel_url.raw_path_qs,
             headers=_only(_FORWARDED, request.headers),
-            body=await request.read(),
+            body=await _body(request),
         )
         if not answers:
             return _json({"error": "no_worker"}, status=503)
@@ -225,7 +249,7 @@ async def _stream(request: web.Request, worker: WorkerView, path: str) -> web.St
             request.method,
             _url(path),
             headers=_only(_FORWARDED, request.headers),
-            data=await request.read(),
+            data=await _body(request),
             timeout=_STREAMING,
             allow_redirects=False,
         ) as answer:
@@ -239,6 +263,11 @@ async def _stream(request: web.Request, worker: WorkerView, path: str) -> web.St
             return response
     except (aiohttp.ClientError, TimeoutError):
         return _json({"error": "no_answer"}, status=504)
+
+
+async def _body(request: web.Request) -> bytes | None:
+    """Return the body, which the guard has read; nothing that is open to all takes one."""
+    return None if request.method in {"GET", "HEAD"} else await request.read()
 
 
 def _url(path: str) -> URL:

@@ -5,20 +5,21 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.admin.access import Access
-from gateway.admin.api import refusal_response, stream_state
+from gateway.admin.api import stream_state
 from gateway.admin.events import NothingToTell, StateEvents
 from gateway.admin.fleet import FleetAdmin
+from gateway.admin.guard import Guard
 from gateway.admin.merging import merge_states
+from gateway.admin.resources import Kind
 from gateway.settings import Admin
 
 
 class FleetEvents:
     """Answers ``GET /api/events`` in front of the workers."""
 
-    def __init__(self, fleet: FleetAdmin, admin: Admin) -> None:
+    def __init__(self, fleet: FleetAdmin, admin: Admin, guard: Guard) -> None:
         self._fleet = fleet
-        self._access = Access(admin)
+        self._guard = guard
         # The workers judge a request as this port's own page would make it.
         self._headers = {"Host": "localhost"}
         if admin.token is not None:
@@ -27,13 +28,11 @@ class FleetEvents:
 
     def add_to(self, app: web.Application) -> None:
         """Add the resource to an application, before the fleet's own."""
-        app.router.add_get("/api/events", self._stream, allow_head=False)
+        stream = self._guard.before(self._stream, Kind.READING)
+        app.router.add_get("/api/events", stream, allow_head=False)
         app.on_shutdown.append(self._close)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        refusal = self._access.judge(request.headers, changing=False)
-        if refusal is not None:
-            return refusal_response(refusal)
         return await stream_state(self._events, request)
 
     async def _describe(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from importlib.resources.abc import Traversable
 
 from aiohttp import ETag, web
 
-from gateway.admin.api import SECURITY_HEADERS
+from gateway.admin.answers import SECURITY_HEADERS
 
 _TYPES = {
     "css": "text/css; charset=utf-8",

@@ -8,18 +8,17 @@ from aiohttp import web
 
 from gateway.admin.access import Access
 from gateway.admin.api import AdminApi, Fleet
+from gateway.admin.door import AdminDoor, application
 from gateway.admin.events import StateEvents
 from gateway.admin.eviction import Evictor
+from gateway.admin.guard import Guard
 from gateway.admin.health import Health
 from gateway.admin.page import LivePage
 from gateway.admin.state import Watched, describe
+from gateway.clock import Clock
 from gateway.errors import StoreUnavailable
-from gateway.listeners import authority
+from gateway.metrics import Metrics
 from gateway.settings import Admin
-
-MOST_BODY_BYTES = 64 * 1024
-"""What the application of whoever serves it should take at most."""
-_SHUTDOWN_SECONDS = 5.0
 
 
 class AdminPort:
@@ -32,6 +31,8 @@ class AdminPort:
         health: Health,
         evictor: Evictor,
         ping_store: Callable[[], Awaitable[None]],
+        metrics: Metrics,
+        clock: Clock,
         fleet: Fleet | None = None,
     ) -> None:
         self._gateway = gateway
@@ -39,8 +40,9 @@ class AdminPort:
         self._evictor = evictor
         self._ping_store = ping_store
         self._fleet = fleet
-        self._runner: web.AppRunner | None = None
-        self.url = ""
+        self._metrics = metrics
+        self._clock = clock
+        self._door: AdminDoor | None = None
 
     async def open(self, admin: Admin) -> None:
         """Listen.
@@ -48,19 +50,17 @@ class AdminPort:
         Raises:
             OSError: the port is taken or the address isn't this machine's.
         """
-        self._runner = web.AppRunner(
-            self.build(admin),
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=_SHUTDOWN_SECONDS,
-        )
-        await self._runner.setup()
-        await web.TCPSite(self._runner, admin.host, admin.port).start()
-        self.url = f"http://{authority(self._runner.addresses[0])}"
+        self._door = AdminDoor(self.build(admin), counting=self._metrics, clock=self._clock)
+        await self._door.open(admin)
+
+    @property
+    def url(self) -> str:
+        """Where the port is."""
+        return "" if self._door is None else self._door.url
 
     def build(self, admin: Admin) -> web.Application:
         """Return everything that the port serves, by these settings."""
-        app = web.Application(client_max_size=MOST_BODY_BYTES)
+        app = application()
         self.add_to(app, admin)
         return app
 
@@ -70,7 +70,9 @@ class AdminPort:
         api = AdminApi(
             self._gateway,
             evictor=self._evictor,
-            access=Access(admin),
+            guard=Guard(
+                Access(admin), refused=self._metrics.admin_token_refused, clock=self._clock
+            ),
             fleet=self._fleet,
             events=StateEvents(self._describe, look=self._look),
         )
@@ -79,8 +81,8 @@ class AdminPort:
 
     async def close(self) -> None:
         """Close the port and end the streams of events."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._door is not None:
+            await self._door.close()
 
     async def _describe(self) -> dict[str, Any]:
         return describe(self._gateway)

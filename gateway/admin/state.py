@@ -4,11 +4,9 @@ What is known of revoked tokens comes from whoever keeps that book, by the proto
 rest from settings and metrics. No raw token is in any of it: tokens stand by their keys.
 """
 
-import heapq
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Literal, Protocol
 
 from gateway import __version__
@@ -18,7 +16,10 @@ from gateway.tokens import TokenKey
 
 MOST_SHOWN = 100
 """Revoked tokens in a state document."""
-_MOST_LOOKED_AT = 10_000  # about 5 ms a second, while somebody watches
+
+
+Place = tuple[float, bytes]
+"""A revoked token's place in the order of lapses: ``lapses``, and its key."""
 
 
 class RevokedToken(Protocol):
@@ -95,8 +96,12 @@ class Watched(Protocol):
         """What metrics say now."""
         ...
 
-    def revoked(self) -> Collection[RevokedToken]:
-        """Return the revoked tokens that may still pass, in the order of their revocation."""
+    def revoked_count(self) -> int:
+        """Return how many revoked tokens may still pass."""
+        ...
+
+    def revoked(self, limit: int, after: Place | None = None) -> Sequence[RevokedToken]:
+        """Return the revoked tokens that lapse next, after a place among them."""
         ...
 
 
@@ -126,7 +131,7 @@ def describe(gateway: Watched) -> dict[str, Any]:
             "misses": counted.cache_results["miss"],
             "evictions": counted.evictions,
         },
-        "revoked": _revoked(gateway.revoked()),
+        "revoked": _revoked(gateway),
         "exposure": {
             "le": counted.exposure_le,
             "counts": counted.exposure_counts,
@@ -152,20 +157,18 @@ def _route(route: RouteSettings, settings: Settings, counted: Tally) -> dict[str
     }
 
 
-def _revoked(tokens: Collection[RevokedToken]) -> dict[str, Any]:
-    # Of very many, those revoked first: they are about the next to lapse.
-    looked_at = list(islice(tokens, _MOST_LOOKED_AT))
-    shown = heapq.nsmallest(MOST_SHOWN, looked_at, key=_order)
+def _revoked(gateway: Watched) -> dict[str, Any]:
+    count, shown = gateway.revoked_count(), gateway.revoked(MOST_SHOWN)
     return {
-        "count": len(tokens),
-        "left_out": len(tokens) - len(shown),
+        "count": count,
+        "left_out": count - len(shown),
         "tokens": [describe_token(token) for token in shown],
     }
 
 
 def page_of(
-    tokens: Iterable[RevokedToken], *, limit: int, after: str | None
-) -> tuple[list[dict[str, Any]], str | None]:
+    gateway: Watched, *, limit: int, after: str | None
+) -> tuple[Sequence[RevokedToken], str | None]:
     """Return revoked tokens that lapse next after a cursor, and the cursor of the page after.
 
     Tokens come and go between pages: one that is there throughout is on exactly one of them.
@@ -173,24 +176,19 @@ def page_of(
     Raises:
         ValueError: not a cursor.
     """
-    start = (-math.inf, b"") if after is None else _parse_cursor(after)
-    wanted: Iterator[RevokedToken] = (token for token in tokens if _order(token) > start)
-    found = heapq.nsmallest(limit + 1, wanted, key=_order)
+    found = gateway.revoked(limit + 1, None if after is None else _parse_cursor(after))
     shown = found[:limit]
     following = None
     if len(found) > limit:
         last = shown[-1]
         following = f"{last.lapses!r}-{last.key.hex()}"
-    return [describe_token(token) for token in shown], following
+    return shown, following
 
 
-def _parse_cursor(text: str) -> tuple[float, bytes]:
+def _parse_cursor(text: str) -> Place:
     lapses, _, key = text.rpartition("-")
-    return float(lapses), bytes.fromhex(key)
-
-
-def _order(token: RevokedToken) -> tuple[float, bytes]:
-    return token.lapses, token.key
+    # Neither negative nor no number at all: those have no place.
+    return max(0.0, float(lapses)), bytes.fromhex(key)
 
 
 def describe_token(token: RevokedToken) -> dict[str, Any]:

@@ -33,9 +33,11 @@ class MetricsBook:
         summed = [family for family in last if family.type in _SUMMED]
         self._ended = merge([self._ended, summed])
 
-    def render(self, *, workers: int, started: int, restarts: int) -> bytes:
+    def render(
+        self, *, workers: int, started: int, restarts: int, own: Iterable[Metric] = ()
+    ) -> bytes:
         """Return all of it in the Prometheus text format, with the supervisor's own."""
-        own = [
+        workers_own = [
             GaugeMetricFamily("gateway_workers", "Workers that there should be.", workers),
             GaugeMetricFamily("gateway_workers_started", "Workers that serve.", started),
             CounterMetricFamily(
@@ -43,7 +45,8 @@ class MetricsBook:
             ),
         ]
         registry = CollectorRegistry()
-        registry.register(_Families([*own, *merge([self._ended, *self._latest.values()])]))
+        summed = merge([list(own), self._ended, *self._latest.values()])
+        registry.register(_Families([*workers_own, *summed]))
         return generate_latest(registry)
 
 

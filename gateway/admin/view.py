@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
+from gateway.admin.state import Place
 from gateway.admin.tally import Tally, tally
 from gateway.clock import Clock
 from gateway.metrics import Metrics
@@ -87,11 +89,16 @@ class GatewayView:
         """Since the gateway was made."""
         return self.clock.monotonic() - self.started
 
-    def revoked(self) -> list[MarkedToken]:
-        """Return the revoked tokens that may still pass, in the order of their revocation."""
+    def revoked_count(self) -> int:
+        """Return how many revoked tokens may still pass."""
+        return len(self.book)
+
+    def revoked(self, limit: int, after: Place | None = None) -> list[MarkedToken]:
+        """Return the revoked tokens that lapse next, after one of them."""
         now, now_at = self.clock.monotonic(), self.clock.wall()
         marked = []
-        for token in self.book:
+        lapses, key = (0.0, b"") if after is None else after
+        for token in islice(self.book.after(lapses, key), limit):
             lapses = self.book.lapses(token)
             marked.append(MarkedToken(token, lapses, now_at + lapses - now))
         return marked

@@ -18,6 +18,7 @@ from gateway.admin.access import Access
 from gateway.admin.api import AdminApi
 from gateway.admin.events import StateEvents
 from gateway.admin.eviction import Eviction, Evictor
+from gateway.admin.guard import Guard
 from gateway.admin.state import describe
 from gateway.errors import StoreUnavailable
 from gateway.settings import Admin, Settings
@@ -63,7 +64,7 @@ class Bench:
         AdminApi(
             self.gateway,
             evictor=Evictor(self.known.validator),
-            access=Access(admin),
+            guard=Guard(Access(admin)),
             events=StateEvents(self.describe),
             fleet=self.fleet,
         ).add_to(app)

@@ -1,5 +1,6 @@
 """The admin port in front of several workers: which of them answer, and how answers become one."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
@@ -8,10 +9,18 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 from in_process_worker import InProcessWorker
+from pydantic import SecretStr
 from pytest_aiohttp.plugin import AiohttpClient
 
+from gateway.admin.access import Access
+from gateway.admin.door import application
 from gateway.admin.fleet import FleetAdmin, WorkerAnswer
+from gateway.admin.guard import Guard
+from gateway.admin.resources import RESOURCES, Kind, Resource
+from gateway.settings import Admin
 
+TOKEN = {"Authorization": "Bearer s3cret"}
+ADMIN = Admin(token=SecretStr("s3cret"))
 Client = TestClient[web.Request, web.Application]
 
 
@@ -22,7 +31,16 @@ class Fleet:
         self.workers = workers
         self.ready = [200, 200]
         self.evicting = [200, 200]
-        self.admin = FleetAdmin(workers, {("POST", "/api/count"): count})
+        self.admin = FleetAdmin(
+            workers,
+            {("POST", "/api/count"): count},
+            guard=Guard(Access(ADMIN)),
+            resources=(
+                *RESOURCES,
+                Resource("GET", "/page"),
+                Resource("POST", "/api/count", Kind.READING),
+            ),
+        )
         self.admin.started = True
 
     async def serve(self) -> None:
@@ -81,7 +99,7 @@ async def fleet() -> AsyncIterator[Fleet]:
 @pytest.fixture
 async def client(fleet: Fleet, aiohttp_client: AiohttpClient) -> Client:
     """A client of the admin port."""
-    app = web.Application()
+    app = application()
     fleet.admin.add_to(app)
     return await aiohttp_client(app)
 
@@ -125,7 +143,7 @@ async def test_between_two_processes(fleet: Fleet, client: Client) -> None:
     fleet.workers[1].session = None
     assert (await client.get("/readyz")).status == 503
     assert (await client.get("/page")).status == 503
-    assert (await client.post("/api/evict")).status == 503
+    assert (await client.post("/api/evict", headers=TOKEN)).status == 503
 
 
 async def test_one_worker_by_its_number(client: Client) -> None:
@@ -139,16 +157,14 @@ async def test_one_worker_by_its_number(client: Client) -> None:
 async def test_what_changes_something_is_done_by_all(fleet: Fleet, client: Client) -> None:
     """With the query, the body and the credentials as they came; a failure of one is seen."""
     fleet.evicting = [200, 409]
-    answer = await client.post(
-        "/api/evict?a=%26b", data="all", headers={"Authorization": "Bearer x", "Cookie": "a=b"}
-    )
+    answer = await client.post("/api/evict?a=%26b", data="all", headers={**TOKEN, "Cookie": "a=b"})
     assert (answer.status, json.loads(await answer.text())) == (
         409,
         {
             "worker": 2,
             "query": "a=%26b",
             "body": "all",
-            "authorization": "Bearer x",
+            "authorization": "Bearer s3cret",
             "cookie": None,
         },
     )
@@ -164,6 +180,38 @@ async def test_the_control_application_is_out_of_reach(client: Client, path: str
     """No request at the admin port gets where the supervisor alone may."""
     answer = await client.post(path)
     assert (answer.status, await answer.text() == "reached") == (404, False)
+
+
+@pytest.mark.parametrize("path", ["/api/evict", "/workers/1/api/evict"])
+async def test_who_asks_wrongly_is_answered_as_by_one_process(
+    fleet: Fleet, client: Client, path: str
+) -> None:
+    """A wrong method, a body that is too large, no token: what one process answers, and first."""
+    answer = await client.put(path, headers=TOKEN)
+    assert (answer.status, answer.headers["Allow"]) == (405, "POST")
+    answer = await client.post(path, data=b"x" * 65_537, headers=TOKEN)
+    assert (answer.status, (await answer.json())["error"]) == (413, "content_too_large")
+    answer = await client.post(path, data=b"x" * 65_537)
+    assert (answer.status, answer.headers["WWW-Authenticate"]) == (
+        401,
+        'Bearer realm="gateway admin"',
+    )
+    answer = await client.post(path, data=b"x", headers={**TOKEN, "Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+    assert (await client.get("/nothing/here")).status == 404
+
+
+async def test_a_body_without_a_token_is_not_waited_for(client: Client) -> None:
+    """1 MB of it from each client without a token was read first: 196 MB in the supervisor."""
+    never = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"x"
+        await never.wait()
+
+    async with client.post("/api/evict", data=endless()) as answer:
+        assert answer.status == 401
+    never.set()
 
 
 async def test_metrics_of_a_worker_that_ended_meanwhile_are_not_counted_twice(

@@ -12,8 +12,10 @@ from pydantic import SecretStr
 from pytest_aiohttp.plugin import AiohttpClient
 from watched import WatchedGateway, busy
 
+from gateway.admin.access import Access
 from gateway.admin.fleet import FleetAdmin
 from gateway.admin.fleet_events import FleetEvents
+from gateway.admin.guard import Guard
 from gateway.admin.state import describe
 from gateway.settings import Admin
 
@@ -40,7 +42,8 @@ async def workers() -> AsyncIterator[list[InProcessWorker]]:
 async def client(workers: list[InProcessWorker], aiohttp_client: AiohttpClient) -> Client:
     app = web.Application()
     admin = Admin(host="0.0.0.0", token=SecretStr("s3cret"))
-    FleetEvents(FleetAdmin(workers), admin).add_to(app)
+    guard = Guard(Access(admin))
+    FleetEvents(FleetAdmin(workers, guard=guard), admin, guard).add_to(app)
     return await aiohttp_client(app, server_kwargs={"handler_cancellation": True})
 
 

@@ -113,12 +113,13 @@ def test_of_many_revoked_tokens_the_next_to_lapse_are_shown() -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8])
 def test_pages_together_have_every_token_once(limit: int) -> None:
     """Also those that lapse at the same instant."""
-    book = [revoked(str(n), at=NOW, lapses_in=n // 3 + 0.1) for n in range(7)]
+    gateway = WatchedGateway()
+    gateway.book = [revoked(str(n), at=NOW, lapses_in=n // 3 + 0.1) for n in range(7)]
     seen: list[str] = []
     after, pages = None, 0
     while pages == 0 or after is not None:
-        tokens, after = page_of(book, limit=limit, after=after)
-        seen += [token["client_id"] for token in tokens]
+        tokens, after = page_of(gateway, limit=limit, after=after)
+        seen += [str(token.client_id) for token in tokens]
         pages += 1
     assert sorted(seen) == [f"client-{n}" for n in range(7)]
     assert pages == -(-7 // limit)
@@ -126,17 +127,19 @@ def test_pages_together_have_every_token_once(limit: int) -> None:
 
 def test_a_token_that_lapses_between_pages_leaves_the_others_in_place() -> None:
     """The cursor is a place in the order, and not a count."""
-    book = [revoked(str(n), at=NOW, lapses_in=n) for n in range(4)]
-    _, after = page_of(book, limit=2, after=None)
-    tokens, _ = page_of(book[2:], limit=2, after=after)
-    assert [token["client_id"] for token in tokens] == ["client-2", "client-3"]
+    gateway = WatchedGateway()
+    gateway.book = [revoked(str(n), at=NOW, lapses_in=n) for n in range(4)]
+    _, after = page_of(gateway, limit=2, after=None)
+    del gateway.book[:2]
+    tokens, _ = page_of(gateway, limit=2, after=after)
+    assert [token.client_id for token in tokens] == ["client-2", "client-3"]
 
 
 @pytest.mark.parametrize("after", ["", "x", "1.0", "1.0-xy", "-"])
 def test_what_is_no_cursor_is_refused(after: str) -> None:
     """Whoever makes one up."""
     with pytest.raises(ValueError):  # noqa: PT011 -- float's and bytes.fromhex' own
-        page_of([], limit=1, after=after)
+        page_of(WatchedGateway(), limit=1, after=after)
 
 
 def test_instants_are_in_utc_to_the_millisecond() -> None:

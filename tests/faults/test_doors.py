@@ -1,5 +1,6 @@
 """Doors that stay open without a good token: each is filled, and a good client watched."""
 
+import asyncio
 import socket
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from backends import recording
-from proxy.gateways import LogText, count, running, until
+from proxy.gateways import LogText, count, running, seed, settings_for, until
 from wire import connect, fetch, request
 
+from gateway.app import Gateway
 from gateway.demo.certificate import write_certificate
 
 
@@ -61,3 +63,51 @@ async def test_clients_leave_descriptors_for_those_that_serve_them(
                 await until(lambda: count(gateway, "gateway_connections") == most)
                 await good.send(request("/"))
                 assert (await good.answer()).status == 200
+
+
+async def test_nobody_who_has_connected_is_lost_when_the_gateway_stops() -> None:
+    """1 to 8 of 1,700 were: in the queue when it closed, or taken for idle when just accepted."""
+    answered, lost, stopping = 0, list[str](), asyncio.Event()
+
+    async def keep_connecting(address: tuple[str, int]) -> None:
+        nonlocal answered
+        while True:
+            with socket.socket() as client:
+                client.setblocking(False)
+                loop = asyncio.get_running_loop()
+                try:
+                    async with asyncio.timeout(0.5):
+                        await loop.sock_connect(client, address)
+                except (OSError, TimeoutError):
+                    return  # nobody is there any more
+                try:
+                    await loop.sock_sendall(client, request("/", "Connection: close"))
+                    async with asyncio.timeout(10):
+                        assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 ")
+                except (OSError, TimeoutError) as error:
+                    lost.append(repr(error))
+                    return
+                answered += 1
+                if answered == 50:
+                    stopping.set()
+
+    async with recording() as backend:
+        gateway = Gateway(settings_for(backend.url))
+        await gateway.start()
+        await seed(gateway)
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        clients = [asyncio.create_task(keep_connecting((host, int(port)))) for _ in range(20)]
+        await stopping.wait()
+        await gateway.drain(grace_seconds=0)
+        await asyncio.gather(*clients)
+    assert (lost, answered >= 50) == ([], True)
+
+
+async def test_half_requests_to_the_admin_port_keep_nobody_out() -> None:
+    """450 of them were held for as long as they liked, and traffic got 502 for as long."""
+    async with recording() as backend, running(backend.url) as gateway:
+        with ExitStack() as stack:
+            for half in silent(gateway.admin_url, 100, stack):
+                half.sendall(b"GET /livez HTTP/1.1\r\nHo")
+            assert (await fetch(gateway.admin_url, request("/livez"))).status == 200
+            assert (await fetch(gateway.url, request("/"))).status == 200

@@ -1,0 +1,117 @@
+"""The admin port's connections: how many, and how slow they may be."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+
+import pytest
+from aiohttp import web
+from proxy.gateways import until
+from wire import connect, request
+
+from gateway.admin import door
+from gateway.admin.door import AdminDoor, application
+from gateway.metrics import Metrics
+from gateway.settings import Admin
+
+
+class Port:
+    """A port that answers, holds an answer back, or never ends one."""
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.asked = 0
+        app = application()
+        app.router.add_get("/", self._answer)
+        app.router.add_get("/held", self._held)
+        app.router.add_get("/long", self._long)
+        self.door = AdminDoor(app, counting=Metrics())
+
+    async def _answer(self, _request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def _held(self, _request: web.Request) -> web.Response:
+        self.asked += 1
+        await self.go_on.wait()
+        return web.Response(text="ok")
+
+    async def _long(self, _request: web.Request) -> web.Response:
+        return web.Response(body=b"x" * 50_000_000)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[Port]:
+    port = Port()
+    await port.door.open(Admin(port=0))
+    yield port
+    port.go_on.set()
+    await port.door.close()
+
+
+def half_requests(port: Port, count: int, stack: ExitStack) -> None:
+    """Open so many connections with half a request each."""
+    host, _, number = port.door.url.removeprefix("http://").partition(":")
+    for _ in range(count):
+        half = stack.enter_context(socket.create_connection((host, int(number))))
+        half.sendall(b"GET / HTTP/1.1\r\nHo")
+
+
+async def test_half_requests_keep_nobody_out(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """450 of them took all descriptors, for as long as they liked: the oldest make room."""
+    monkeypatch.setattr(door, "MOST_ADMIN_CONNECTIONS", 5)
+    with ExitStack() as stack:
+        half_requests(port, 30, stack)
+        async with connect(port.door.url) as client:
+            await client.send(request("/", token=None))
+            assert (await client.answer()).status == 200
+            server = port.door._runner.server
+            assert server is not None
+            assert len(server.connections) == 5
+
+
+async def test_requests_under_way_make_no_room(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all are busy it is the new one that is closed."""
+    monkeypatch.setattr(door, "MOST_ADMIN_CONNECTIONS", 2)
+    async with connect(port.door.url) as one, connect(port.door.url) as other:
+        for client in (one, other):
+            await client.send(request("/held", token=None))
+        await until(lambda: port.asked == 2)
+        async with connect(port.door.url) as third:
+            assert await third.ended()
+        port.go_on.set()
+        for client in (one, other):
+            assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHo"])
+async def test_a_head_has_its_time(
+    port: Port, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    """Whatever has come of it, and whenever."""
+    monkeypatch.setattr(door, "HEAD_SECONDS", 0.01)
+    async with connect(port.door.url) as client:
+        await client.send(said)
+        assert await client.ended()
+
+
+async def test_a_second_head_has_its_time(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its first byte, on a connection that may be idle for longer."""
+    async with connect(port.door.url) as client:
+        await client.send(request("/", token=None))
+        assert (await client.answer()).status == 200
+        monkeypatch.setattr(door, "HEAD_SECONDS", 0.01)
+        await client.send(b"GET / HTTP/1.1\r\nHo")
+        assert await client.ended()
+
+
+async def test_an_answer_that_is_not_read(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its time, too."""
+    monkeypatch.setattr(door, "WRITE_SECONDS", 0.01)
+    async with connect(port.door.url, receive_buffer=4096) as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(request("/long", token=None))
+        server = port.door._runner.server
+        assert server is not None
+        await until(lambda: bool(server.connections))
+        await until(lambda: not server.connections)
