@@ -37,6 +37,7 @@ _SMALL_CHUNKS = re.compile(
     re.IGNORECASE,
 )
 _MOST_CHUNKS_AT_ONCE = 1000  # a millisecond's work, beside what the parser has with them
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _HEAD_END = b"\r\n\r\n"
 _HEAD_SLACK = 512  # for what ``limits.headers`` doesn't count: method, version, spaces, line ends
 
@@ -128,12 +129,11 @@ class RequestFramer:
 
     def _begin(self, data: bytes) -> bytes:
         # A carriage return may be all that came of an empty line.
-        at = 0
         data = bytes(self._line) + data if self._line else data
-        while data.startswith(b"\r\n", at):
-            at += 2
-        data = data[at:]
         self._line.clear()
+        if data.startswith(b"\r"):
+            empty = _EMPTY_LINES.match(data)
+            data = data if empty is None else data[empty.end() :]
         if data == b"\r":
             self._line += data
             return b""

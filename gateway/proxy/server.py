@@ -37,6 +37,7 @@ _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 0.02
 _MOST_HELD = 64 * 1024  # bytes of what is read ahead of its turn
 _HELD_PART = 16 * 1024
+_NONE_HELD: deque[bytes] = deque()  # an empty one is three quarters of a KiB
 
 
 def require_c_parser() -> None:
@@ -204,7 +205,7 @@ class GatewayConnection(RequestHandler):
         self._content: StreamReader = EMPTY_PAYLOAD
         self._over = True  # nothing more is read as a request
         self._switched = False  # another protocol is spoken
-        self._held: deque[bytes] = deque()
+        self._held = _NONE_HELD
         self._held_bytes = 0
         self._held_back = False
 
@@ -262,6 +263,8 @@ class GatewayConnection(RequestHandler):
         elif self._held or self._fast is not None or self._framer.whole:
             # It was sent ahead, or the client says more than it should. Reading goes on meanwhile,
             # or nobody would learn that the client leaves.
+            if not self._held:
+                self._held = deque()
             self._held.append(data)
             self._held_bytes += len(data)
             if self._held_bytes > _MOST_HELD and not self._held_back:
@@ -305,9 +308,9 @@ class GatewayConnection(RequestHandler):
         """Switch to another protocol: what the client sent ahead belongs to that."""
         super().set_parser(parser, data_received_cb)
         self._switched = True
-        while self._held:
-            super().data_received(self._held.popleft())
-        self._held_bytes = 0
+        held = self._drop_held()
+        for data in held:
+            super().data_received(data)
         self._let_read()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:  # noqa: ASYNC109 -- aiohttp's
@@ -326,8 +329,8 @@ class GatewayConnection(RequestHandler):
         self._between = framer.idle and not self._over
         if behind and not (self._over and framer.whole):
             # In parts, or thousands of requests in one piece would each copy what is behind them.
-            for at in reversed(range(0, len(behind), _HELD_PART)):
-                self._held.appendleft(behind[at : at + _HELD_PART])
+            parts = [behind[at : at + _HELD_PART] for at in range(0, len(behind), _HELD_PART)]
+            self._held = deque([*parts, *self._held])
             self._held_bytes += len(behind)
         shown = self._stand_in.take(piece, in_head=framer.in_head)
         if shown:
@@ -391,6 +394,7 @@ class GatewayConnection(RequestHandler):
         if self._held and not self._framer.whole:
             data = self._held.popleft()
             self._held_bytes -= len(data)
+            self._held = self._held or _NONE_HELD
             lane = self._server.lane if self._between else None
             if lane is None or not lane.take(self, data):
                 self._read(data)
@@ -400,6 +404,10 @@ class GatewayConnection(RequestHandler):
     def _wants_content(self) -> bool:
         """Whether content is read of the request under way, if only to be thrown away."""
         return self._under_way and not self._framer.whole and not self._close
+
+    def _drop_held(self) -> deque[bytes]:
+        held, self._held, self._held_bytes = self._held, _NONE_HELD, 0
+        return held
 
     def _let_read(self) -> None:
         if self._held_back and self._held_bytes <= _MOST_HELD:
@@ -415,8 +423,7 @@ class GatewayConnection(RequestHandler):
         """Read nothing more as a request."""
         self._over, self._between = True, False
         if not self._wants_content:
-            self._held.clear()
-            self._held_bytes = 0
+            self._drop_held()
         self._call_off("header")
 
     def _refuse(self, error: GatewayError) -> None:
