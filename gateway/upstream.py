@@ -38,6 +38,7 @@ from gateway.errors import GatewayError, UpstreamInvalid, UpstreamTimeout, Upstr
 from gateway.exchange import RequestBody
 from gateway.fields import one_spelling, to_bytes
 from gateway.resolver import Resolver, open_socket
+from gateway.suspects import Suspects
 from gateway.tls_end import tls_end
 
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
@@ -103,7 +104,7 @@ class _AnswerParser:
         switched, rest = False, b""
         parts = self.reader.feed(bytes(data))
         if self.reader.excess:
-            self._connection.force_close()
+            self._connection.distrust(data)
         if data and self.reader.head is None:
             self._listener.answer_comes()
         for part in parts:
@@ -198,6 +199,8 @@ class _UpstreamConnection(ResponseHandler):
     """A connection to an upstream, which reads answers as the fast lane does."""
 
     accepts_incomplete_close = False
+    suspects: Suspects | None = None
+    _peer: Any = None
     _heard = False
     _exchanges = 0
     _tls: ssl.SSLObject | None = None
@@ -206,6 +209,18 @@ class _UpstreamConnection(ResponseHandler):
         """Take the connection."""
         super().connection_made(transport)
         self._tls = transport.get_extra_info("ssl_object")
+        self._peer = transport.get_extra_info("peername")
+
+    @property
+    def should_close(self) -> bool:
+        """Whether the connection is to be closed when it has served."""
+        return super().should_close or (self.suspects is not None and self._peer in self.suspects)
+
+    def distrust(self, said: bytes) -> None:
+        """The upstream said more than it was asked for: keep no connection to it for a while."""
+        self.force_close()
+        if self.suspects is not None:
+            self.suspects.note(self._peer, said)
 
     def is_connected(self) -> bool:
         """Whether the pool may give the connection out: not once something came unasked.
@@ -252,7 +267,10 @@ class _UpstreamConnection(ResponseHandler):
         if self._heard and isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
             exc = _BrokeOff(failure)
         elif isinstance(failure, UpstreamInvalid):
-            exc = _LeftOver() if self._is_left_over() else failure
+            exc = failure
+            if self._is_left_over():
+                exc = _LeftOver()
+                self.distrust(b"")
         super().set_exception(exc, *cause)
         content = self._payload
         if content is not None and not content.is_eof() and content.exception() is None:
@@ -448,7 +466,14 @@ def open_session(
         ssl=context,
     )
     kind = _ForgivingConnection if accept_incomplete_close else _UpstreamConnection
-    protocol = partial(kind, loop=asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    suspects = Suspects(loop.time)
+
+    def protocol() -> ResponseHandler:
+        connection = kind(loop)
+        connection.suspects = suspects
+        return connection
+
     # There is no other way to have a protocol of our own.
     connector._factory = cast("partial[ResponseHandler]", protocol)  # noqa: SLF001
     session = ClientSession(

@@ -79,6 +79,7 @@ class UpstreamPool:
             # A name may have another address by now, which only a new connection finds.
             or (not self._numeric and pools.ticks - connection.opened >= pools.renewal_ticks)
             or transport.is_closing()
+            or self.origin in pools.suspects
         ):
             self._uncount(connection)
             transport.close()
@@ -113,6 +114,12 @@ class UpstreamPool:
         """Close a connection that is idle."""
         self.forget(connection)
         connection.abandon()
+
+    def distrust(self, said: bytes = b"") -> None:
+        """The upstream said more than it was asked for: keep no connection to it for a while."""
+        if self._pools.suspects.note(self.origin, said):
+            for connection in list(self.idle):
+                self.discard(connection)
 
     def discard_idle(self, ticks: int) -> None:
         """Close the connections that have been idle for so long."""

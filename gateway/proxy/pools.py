@@ -1,5 +1,6 @@
 """All connections to upstreams: how many, how long each is kept, and to whom."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from gateway.answer_head import MOST_FIELDS
 from gateway.proxy.answers import AnswerHeads
 from gateway.proxy.pool import UpstreamPool
 from gateway.resolver import Resolver
+from gateway.suspects import Suspects
 
 _RENEWAL_SECONDS = 30.0
 """After so long a connection to a host that has a name is replaced: the name may mean another."""
@@ -32,6 +34,7 @@ class UpstreamPools:
         accept_incomplete_close: bool = False,
     ) -> None:
         self.accepts_incomplete_close = accept_incomplete_close
+        self.suspects = Suspects(asyncio.get_running_loop().time)
         self.resolver = resolver or Resolver()
         self.connect_timeout_seconds = connect_timeout_seconds
         self.renewal_ticks = int(_RENEWAL_SECONDS / tick_seconds)

@@ -135,6 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             # Some servers say 408 before they close; nothing unasked is the next answer.
             self._pool.discard(self)
+            self._pool.distrust(data)
             return
         try:
             if self._remaining >= 0:
@@ -184,6 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if left < 0:
             self.closes = True
+            self._pool.distrust()
             data = data[:left]
         exchange.answer_goes_on(data)
         self._end(exchange)
@@ -194,6 +196,8 @@ class UpstreamConnection(asyncio.Protocol):
         except UpstreamInvalid as error:
             # What doesn't even begin as an answer may be left over from another exchange.
             self.heard = self.heard and reader.began
+            if not reader.began:
+                self._pool.distrust(data)
             self._fail(exchange, error)
             return
         if not parts:
@@ -210,6 +214,8 @@ class UpstreamConnection(asyncio.Protocol):
                 self._tell_head(exchange, part)
             else:
                 self.closes = self.closes or part is End.LAST
+                if self._reader is not None and self._reader.excess:
+                    self._pool.distrust()
                 self._end(exchange)
 
     def _tell_head(self, exchange: UpstreamExchange, received: ReceivedHead) -> None:

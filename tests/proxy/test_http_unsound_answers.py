@@ -257,3 +257,18 @@ async def test_interim_answers_without_end_are_no_answer(lane: dict[str, bool]) 
         await client.send(request("/"))
         assert (await client.answer()).status == 502
         assert outcomes(gateway) == {"upstream_invalid": 1}
+
+
+@LANES
+async def test_an_upstream_that_said_too_much_is_kept_no_connection_to(
+    lane: dict[str, bool],
+) -> None:
+    """What it says too late might be taken for another's answer; so it has one chance a minute."""
+    said = iter([OK + b"x"])
+    async with (
+        scripted(answering(lambda: next(said, OK))) as backend,
+        running(backend.url, proxy=lane) as gateway,
+    ):
+        for number in range(4):
+            assert (await fetch(gateway.url, request("/"))).body == b"ok"
+            assert len(backend.connections) == number + 1
