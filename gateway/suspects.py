@@ -16,7 +16,8 @@ class Suspects:
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
-        self._until: dict[object, float] = {}
+        self.until: dict[object, float] = {}
+        """Until when each is suspected; nothing, nearly always."""
 
     def note(self, upstream: object, said: bytes = b"") -> bool:
         """Suspect an upstream for what it ``said``; return whether it is suspected.
@@ -25,18 +26,16 @@ class Suspects:
         """
         if said.startswith(_TIRED):
             return False
-        if len(self._until) >= _MOST:
-            del self._until[next(iter(self._until))]
-        self._until[upstream] = self._monotonic() + _SECONDS
+        if len(self.until) >= _MOST:
+            del self.until[next(iter(self.until))]
+        self.until[upstream] = self._monotonic() + _SECONDS
         return True
 
     def __contains__(self, upstream: object) -> bool:
-        if not self._until:
-            return False
-        until = self._until.get(upstream)
+        until = self.until.get(upstream)
         if until is None:
             return False
         if self._monotonic() < until:
             return True
-        del self._until[upstream]
+        del self.until[upstream]
         return False

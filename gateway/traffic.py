@@ -19,7 +19,7 @@ from gateway.recording import Recorder
 from gateway.resolver import Resolver
 from gateway.routes import Routes
 from gateway.settings import Settings
-from gateway.upstream import open_session
+from gateway.upstream import open_session, origin
 from gateway.validator import Validator
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Traffic:
             resolver=resolver,
             most_fields=limits.header_fields,
             accept_incomplete_close=proxy.accept_incomplete_close,
+            upstreams=len({origin(route.upstream) for route in settings.routes}),
             trace=reuse_trace(),
         )
         key_manager = open_session(

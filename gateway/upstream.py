@@ -24,6 +24,7 @@ from aiohttp import (
 )
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
@@ -38,6 +39,7 @@ from gateway.errors import GatewayError, UpstreamInvalid, UpstreamTimeout, Upstr
 from gateway.exchange import RequestBody
 from gateway.fields import one_spelling, to_bytes
 from gateway.resolver import Resolver, open_socket
+from gateway.shares import room
 from gateway.suspects import Suspects
 from gateway.tls_end import tls_end
 
@@ -408,6 +410,21 @@ class _Addresses(AbstractResolver):
 class _Connector(TCPConnector):
     """aiohttp's, but it connects as the fast lane does: to addresses, which nobody looks up."""
 
+    def __init__(self, upstreams: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._upstreams = upstreams
+
+    def _available_connections(self, key: ConnectionKey) -> int:
+        """Return how many connections more an upstream may have (``shares``)."""
+        counts = {each: len(held) for each, held in self._acquired_per_host.items() if held}
+        return room(
+            self.limit,
+            used=len(self._acquired),
+            own=counts.pop(key, 0),
+            others=counts.values(),
+            upstreams=max(self._upstreams, len(counts)),
+        )
+
     async def _wrap_create_connection(
         self,
         *args: Any,
@@ -448,6 +465,7 @@ def open_session(
     resolver: Resolver | None = None,
     most_fields: int = MOST_FIELDS,
     accept_incomplete_close: bool = False,
+    upstreams: int = 1,
     trace: aiohttp.TraceConfig | None = None,
 ) -> ClientSession:
     """Return a session that adds nothing to a message, follows nothing and remembers nothing.
@@ -458,7 +476,9 @@ def open_session(
     """
     context = ssl.create_default_context(cafile=ca_file) if ca_file else True
     connector = _Connector(
+        upstreams,
         limit=connections,
+        limit_per_host=connections,  # so that it counts them by host
         keepalive_timeout=idle_timeout_seconds or None,
         force_close=not idle_timeout_seconds,
         use_dns_cache=False,  # the resolver has its own, which both lanes share

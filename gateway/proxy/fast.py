@@ -30,6 +30,7 @@ from gateway.resolver import Resolver
 from gateway.routes import Routes, parse_target
 from gateway.settings import Settings
 from gateway.tokens import token_key
+from gateway.upstream import origin
 from gateway.validator import Validator
 
 log = structlog.stdlib.get_logger(__name__)
@@ -117,6 +118,7 @@ class FastLane:
             ca_file=proxy.ca_file,
             resolver=resolver,
             accept_incomplete_close=proxy.accept_incomplete_close,
+            upstreams=len({origin(route.upstream) for route in settings.routes}),
             most_fields=limits.header_fields,
         )
         self._active: set[FastExchange] = set()

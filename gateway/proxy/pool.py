@@ -63,7 +63,7 @@ class UpstreamPool:
 
     def connect(self) -> None:
         """Open as many connections as are waited for and allowed."""
-        while len(self._connecting) < len(self.waiting) and self._pools.admit():
+        while len(self._connecting) < len(self.waiting) and self._pools.admit(self):
             self.connections += 1
             task = asyncio.get_running_loop().create_task(self._connect())
             self._connecting.add(task)
@@ -79,7 +79,7 @@ class UpstreamPool:
             # A name may have another address by now, which only a new connection finds.
             or (not self._numeric and pools.ticks - connection.opened >= pools.renewal_ticks)
             or transport.is_closing()
-            or self.origin in pools.suspects
+            or (pools.suspects.until and self.origin in pools.suspects)
         ):
             self._uncount(connection)
             transport.close()

@@ -8,6 +8,7 @@ from gateway.answer_head import MOST_FIELDS
 from gateway.proxy.answers import AnswerHeads
 from gateway.proxy.pool import UpstreamPool
 from gateway.resolver import Resolver
+from gateway.shares import room
 from gateway.suspects import Suspects
 
 _RENEWAL_SECONDS = 30.0
@@ -32,7 +33,9 @@ class UpstreamPools:
         resolver: Resolver | None = None,
         most_fields: int = MOST_FIELDS,
         accept_incomplete_close: bool = False,
+        upstreams: int = 1,
     ) -> None:
+        self._upstreams = upstreams
         self.accepts_incomplete_close = accept_incomplete_close
         self.suspects = Suspects(asyncio.get_running_loop().time)
         self.resolver = resolver or Resolver()
@@ -80,9 +83,9 @@ class UpstreamPools:
             if pool is not other
         )
 
-    def admit(self) -> bool:
-        """Whether one more connection may be opened; it is counted then."""
-        if self.closed:
+    def admit(self, asking: UpstreamPool) -> bool:
+        """Whether a pool may open one more connection; it is counted then."""
+        if self.closed or not self._has_share(asking):
             return False
         if self._open >= self._limit:
             # Nobody waits for one that is idle, or it wouldn't be; it makes room.
@@ -94,6 +97,17 @@ class UpstreamPools:
                 return False  # whoever was to have the room has it by now
         self._open += 1
         return True
+
+    def _has_share(self, asking: UpstreamPool) -> bool:
+        # Those that are idle make room.
+        own, *others = (
+            pool.connections - len(pool.idle)
+            for pool in (asking, *(pool for pool in self._pools.values() if pool is not asking))
+        )
+        others = [count for count in others if count]
+        upstreams = max(self._upstreams, len(self._pools))
+        used = own + sum(others)
+        return room(self._limit, used=used, own=own, others=others, upstreams=upstreams) > 0
 
     def release(self, giver: UpstreamPool) -> None:
         """A pool has a connection less: there is room, first of all where there is none yet."""
