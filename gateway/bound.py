@@ -28,7 +28,8 @@ def bound_seconds(settings: Settings, route: RouteSettings) -> float:
     lapse = max(max_age_seconds + stale_seconds, lookup_seconds)
     if revocation.on_revoke == "lapse":
         return lapse
-    unnoticed = revocation.feed_ping_interval.total_seconds() + lookup_seconds
+    # The next ping waits for the answer to the one before.
+    unnoticed = max(revocation.feed_ping_interval.total_seconds(), lookup_seconds) + lookup_seconds
     capped = min(max_age_seconds, revocation.feed_down_max_age.total_seconds()) + stale_seconds
     return min(lapse, max(unnoticed, capped))
 

@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 
 from gateway.errors import StoreUnavailable
 from gateway.patience import Patience
+from gateway.redis_faults import reason_of
 from gateway.store import TokenStore
 from gateway.tracking import heed_cancellation
 
@@ -96,7 +97,7 @@ class Notices:
                     self._said = True
                     log.warning(
                         "notices of other gateways aren't heard",
-                        why=type(error).__name__,
+                        why=reason_of(error),
                         remedy=self._remedy(error, "+subscribe"),
                     )
             finally:

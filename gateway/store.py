@@ -23,6 +23,7 @@ from gateway import settings
 from gateway.errors import SettingsError, StoreUnavailable
 from gateway.extras import how_to_install
 from gateway.patience import Patience
+from gateway.redis_faults import is_refusal, reason_of
 from gateway.round_trips import (
     FOR_EVER,
     NOT_THERE,
@@ -55,7 +56,8 @@ class TokenStore:
 
     Raises ``StoreUnavailable`` from each method when Redis can't be reached, refuses, or
     doesn't answer within ``timeout_seconds``. ``client`` is for the feed, which listens on
-    connections of its own; a store ``in_memory`` can't be listened to.
+    connections of its own; a store ``in_memory`` can't be listened to. ``servers`` is what the log
+    calls it, ``lacks_certificate`` whether it speaks TLS without a client certificate.
     """
 
     def __init__(
@@ -67,8 +69,12 @@ class TokenStore:
         max_connections: int = 32,
         sentinels: Sequence[Redis] = (),
         in_memory: bool = False,
+        servers: str = "",
+        lacks_certificate: bool = False,
     ) -> None:
         self.in_memory = in_memory
+        self._servers = servers
+        self._lacks_certificate = lacks_certificate
         self.key_prefix = key_prefix
         self.timeout_seconds = timeout_seconds
         self.client = client
@@ -77,6 +83,7 @@ class TokenStore:
         # here a call waits for its turn.
         self._turns = asyncio.Semaphore(max_connections)
         self._reachable = True
+        self._refused: str | None = None
         self._tells_lives = True
 
     @property
@@ -277,12 +284,22 @@ class TokenStore:
         self._tells_lives = told
 
     def _note(self, error: Exception | None) -> None:
-        """Log the changes between reachable and not, and only those."""
-        if error is None and not self._reachable:
-            log.info("token store reachable again")
-        elif error is not None and self._reachable:
-            log.warning("token store unreachable", error=type(error).__name__)
-        self._reachable = error is None
+        """Log the changes between reachable and not, and a refusal that comes after; only those."""
+        if error is None:
+            if not self._reachable:
+                log.info("token store reachable again", store=self._servers)
+            self._reachable, self._refused = True, None
+            return
+        reason = reason_of(error, lacks_certificate=self._lacks_certificate)
+        refused = reason if is_refusal(error) else None
+        if self._reachable or refused not in {None, self._refused}:
+            log.warning(
+                "token store unreachable",
+                store=self._servers,
+                error=type(error).__name__,
+                reason=reason,
+            )
+        self._reachable, self._refused = False, refused or self._refused
 
 
 def _found(value: bytes | str | None, life: int) -> Found | None:
@@ -407,6 +424,8 @@ def open_store(store: settings.Store) -> TokenStore:
         max_connections=store.max_connections,
         sentinels=sentinels,
         in_memory=url.kind == "memory",
+        servers=url.socket or ",".join(f"{host}:{port}" for host, port in url.nodes),
+        lacks_certificate=url.tls and store.tls_certificate is None,
     )
 
 
@@ -436,7 +455,12 @@ def _client_options(url: StoreUrl, store: settings.Store) -> dict[str, Any]:
         "client_name": "revocation-gateway",
     }
     if url.tls:
-        options |= {"ssl": True, "ssl_ca_certs": store.ca_file and str(store.ca_file)}
+        options |= {
+            "ssl": True,
+            "ssl_ca_certs": store.ca_file and str(store.ca_file),
+            "ssl_certfile": store.tls_certificate and str(store.tls_certificate),
+            "ssl_keyfile": store.tls_key and str(store.tls_key),
+        }
     return options
 
 

@@ -4,10 +4,15 @@ On each server one connection, in RESP2, that redirects the invalidations of its
 tracking to itself, and then subscribes to the channel on which they arrive. So there is one
 connection to lose, not two, and its ``PONG`` says that all that came before it has arrived. (See
 ``docs/decisions/0008-one-connection-that-redirects-to-itself.md``.)
+
+Two ways in which all tokens change at once are told to nobody: ``SWAPDB``, and a server that is
+made another's replica. A second connection asks for what tells of them, as often as the first is
+tested. (See ``docs/decisions/0018-what-redis-does-not-tell.md``.)
 """
 
 import asyncio
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -15,10 +20,16 @@ import structlog
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 
 from gateway.clock import Clock
 from gateway.patience import Patience
+from gateway.redis_faults import reason_of
 from gateway.tokens import TokenKey
 
 log = structlog.stdlib.get_logger(__name__)
@@ -33,9 +44,15 @@ KEYS_AT_ONCE = 512
 MESSAGE_WEIGHT = 15
 """What a message costs besides, in invalidations."""
 
+_UNTOLD = re.compile(rb"(cmdstat_swapdb:calls=\d+|role:\w+|master_replid:\w+)")
+"""What differs after something that Redis doesn't tell of, in two answers to ``INFO``."""
 _SLICES = 5
 _DIGEST_LENGTH = 64
 _FAULTS = (RedisError, RedisClusterException, OSError, EOFError)
+
+
+_Servers = dict[tuple[str, int], Callable[[], AbstractConnection]]
+"""How to connect to each server, by its address."""
 
 
 class Lost(Exception):
@@ -70,7 +87,7 @@ class Tracking:
     """Listens until cancelled; connects again, sooner or later, whatever happens.
 
     A connection that is dead without saying so is noticed within ``ping_interval_seconds`` and
-    ``timeout_seconds``.
+    ``timeout_seconds``; so is that databases were swapped, or a server became a replica.
     """
 
     def __init__(
@@ -93,8 +110,10 @@ class Tracking:
         self._sleep = sleep
         self._delay_seconds = FIRST_DELAY_SECONDS
         self._told = 0  # since others had their turn
-        # When each connection's last ping that was answered was sent.
+        self._may_ask = True
+        # When each connection's last question that was answered was sent, and how many there are.
         self._answered: dict[AbstractConnection, float] = {}
+        self._asked = 0
 
     async def run(self) -> None:
         """Listen, for ever."""
@@ -120,16 +139,18 @@ class Tracking:
                     connection = connect()
                     connections.append(connection)
                     await _track(connection, self._key_prefix)
+                listening = list(connections)
+                asking = await self._ask_for_untold(servers, connections)
         except TimeoutError:
             raise Lost("no connection in time") from None
         heed_cancellation()
         self._delay_seconds = FIRST_DELAY_SECONDS
         self._answered.clear()
+        self._asked = len(connections)
         self._listener.up()
-        tasks = [
-            asyncio.create_task(self._read(connection, len(connections)))
-            for connection in connections
-        ]
+        tasks = [asyncio.create_task(self._read(connection)) for connection in listening]
+        if asking is not None:
+            tasks.append(asyncio.create_task(self._watch_untold(*asking)))
         if self._may_move:
             tasks.append(asyncio.create_task(self._watch(set(servers))))
         try:
@@ -148,11 +169,11 @@ class Tracking:
             return
         if not isinstance(fault, _FAULTS):
             log.error("revocation feed failed", exc_info=fault)
-        self._listener.down(type(fault).__name__)
+        self._listener.down("it ended" if fault is None else reason_of(fault))
 
     # What one server says
 
-    async def _read(self, connection: AbstractConnection, servers: int) -> None:
+    async def _read(self, connection: AbstractConnection) -> None:
         """Hand on what a connection brings, and ping it; raises ``Lost`` when it is dead.
 
         The time-out is cut into slices, as ``Patience`` does: a stall of the event loop costs one.
@@ -173,9 +194,7 @@ class Tracking:
             if message is not None:
                 if message[0] in {b"pong", "pong"}:
                     waiting = False
-                    self._answered[connection] = sent
-                    if len(self._answered) == servers:
-                        self._listener.complete(min(self._answered.values()))
+                    self._note_answer(connection, sent)
                 else:
                     await self._tell(message)
             if waiting and now() >= slice_ends:
@@ -183,6 +202,11 @@ class Tracking:
                 slice_ends = now() + self._timeout_seconds / _SLICES
                 if not slices_left:
                     raise Lost("no answer to a ping")
+
+    def _note_answer(self, connection: AbstractConnection, sent: float) -> None:
+        self._answered[connection] = sent
+        if len(self._answered) == self._asked:
+            self._listener.complete(min(self._answered.values()))
 
     async def _tell(self, message: Any) -> None:
         names = message[2]
@@ -213,6 +237,51 @@ class Tracking:
                 keys.append(TokenKey(key))
         return keys
 
+    # What no server says by itself
+
+    async def _ask_for_untold(
+        self, servers: _Servers, connections: list[AbstractConnection]
+    ) -> tuple[AbstractConnection, bytes] | None:
+        """Return a connection to ask on, and the first answer, where this can be needed."""
+        if isinstance(self._client, RedisCluster):
+            return None  # has one database, and which are its masters is watched
+        (connect,) = servers.values()
+        connection = connect()
+        await connection.connect()  # type: ignore[no-untyped-call]
+        connections.append(connection)
+        try:
+            return connection, await _untold(connection)
+        except NoPermissionError:
+            connections.remove(connection)
+            await _close(connection)
+        if self._may_ask:
+            self._may_ask = False
+            log.warning(
+                "the store's user may not run INFO, so that SWAPDB would go unnoticed",
+                remedy="grant it +info, or take +swapdb from everyone",
+            )
+        return None
+
+    async def _watch_untold(self, connection: AbstractConnection, known: bytes) -> None:
+        """Tell that all has changed whenever the answer is another one."""
+        now = asyncio.get_running_loop().time
+        due = now()
+        while True:
+            due = max(now(), due + self._ping_interval_seconds)
+            await self._sleep(due - now())
+            sent = self._clock.monotonic()
+            try:
+                async with Patience(self._timeout_seconds):
+                    found = await _untold(connection)
+            except TimeoutError:
+                raise Lost("no answer to INFO") from None
+            heed_cancellation()
+            if found != known:
+                known = found
+                log.warning("databases were swapped, or the store became another's replica")
+                self._listener.invalidated_all()
+            self._note_answer(connection, sent)
+
     # Which servers there are
 
     @property
@@ -221,7 +290,7 @@ class Tracking:
             self._client.connection_pool, SentinelConnectionPool
         )
 
-    async def _servers(self) -> dict[tuple[str, int], Callable[[], AbstractConnection]]:
+    async def _servers(self) -> _Servers:
         """Return what to listen to, by address: each of a Cluster's masters, with slots or not."""
         client = self._client
         if isinstance(client, RedisCluster):
@@ -278,6 +347,15 @@ async def _track(connection: AbstractConnection, prefix: bytes) -> None:
         await _ask(connection, "SUBSCRIBE", CHANNEL)
     except ResponseError:
         raise Lost("the server refuses CLIENT TRACKING, which Redis 6 has, or SUBSCRIBE") from None
+
+
+async def _untold(connection: AbstractConnection) -> bytes:
+    """Return what differs after a change that no server tells of."""
+    found = b""
+    for section in ("commandstats", "replication"):
+        answer = await _ask(connection, "INFO", section)
+        found += answer.encode() if isinstance(answer, str) else answer
+    return b"\n".join(_UNTOLD.findall(found))
 
 
 async def _ask(connection: AbstractConnection, *command: Any) -> Any:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import redis
 from redis.asyncio import Redis
 from redis_server import RedisServer
+from structlog.testing import capture_logs
 from waiting import eventually
 
 from gateway.clock import SystemClock
@@ -215,7 +217,7 @@ async def test_nobody_there(listen: Listen) -> None:
         nobody.bind(("127.0.0.1", 0))
         heard, _ = await listen(f"redis://127.0.0.1:{nobody.getsockname()[1]}")
         assert await heard.next(2) == ["down", "down"]
-    assert heard.whys[0] == "ConnectionError"
+    assert heard.whys[0] == "connection refused"
 
 
 async def test_a_server_that_does_not_track(listen: Listen, server: RedisServer) -> None:
@@ -227,6 +229,96 @@ async def test_a_server_that_does_not_track(listen: Listen, server: RedisServer)
     heard, _ = await listen(f"redis://u:p@127.0.0.1:{server.port}/0")
     assert await heard.next(2) == ["down", "down"]
     assert "CLIENT TRACKING" in heard.whys[0]
+
+
+@pytest.mark.parametrize("how", ["SWAPDB", "REPLICAOF"])
+async def test_what_the_server_tells_nobody(
+    listen: Listen, server: RedisServer, tmp_path: Path, how: str
+) -> None:
+    """That all tokens were exchanged is asked for: another database's, or another server's."""
+    heard, store = await listen(server.url)
+    assert await heard.next() == ["up"]
+    (tmp_path / "other").mkdir()
+    other = RedisServer(tmp_path / "other").start()
+    with redis.Redis(port=server.port) as admin:
+        admin.set(store.name(A), "{}")
+        assert await heard.next() == [A]
+        words = {"SWAPDB": "0 1", "REPLICAOF": f"127.0.0.1 {other.port}"}[how].split()
+        admin.execute_command(how, *words)
+        # Of a replica twice: when it becomes one, and when it has the other's data.
+        times = 1 if how == "SWAPDB" else 2
+        assert await heard.next(times) == ["all"] * times
+        assert not admin.exists(store.name(A))
+    other.stop()
+
+
+CHANGES = {
+    "DEL": ["DEL a"],
+    "UNLINK": ["UNLINK a"],
+    "GETDEL": ["GETDEL a"],
+    "SET": ["SET a {}"],
+    "SET KEEPTTL": ["SET a {} KEEPTTL"],
+    "RENAME": ["RENAME a b"],
+    "RENAME onto": ["SET b {}", "RENAME b a"],
+    "COPY REPLACE": ["SET b {}", "COPY b a REPLACE"],
+    "MOVE": ["MOVE a 1"],
+    "RESTORE": ["RESTORE a 0 dumped REPLACE"],
+    "RESTORE, expired": ["RESTORE a 1 dumped REPLACE ABSTTL"],
+    "EXPIRE": ["EXPIRE a 100"],
+    "EXPIRE, at once": ["EXPIRE a -1"],
+    "PEXPIREAT, past": ["PEXPIREAT a 1"],
+    "GETEX": ["GETEX a EX 10"],
+    "PERSIST": ["EXPIRE a 10", "PERSIST a"],
+    "a script": ["EVAL return(redis.call('DEL',KEYS[1])) 1 a"],
+    "FLUSHDB": ["FLUSHDB"],
+    "FLUSHALL": ["FLUSHALL ASYNC"],
+    "a transaction": ["MULTI", "DEL a", "EXEC"],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_every_way_in_which_a_token_changes(
+    listen: Listen, server: RedisServer, change: str
+) -> None:
+    """Removed, replaced, moved away, or given another life: all but expiry is told at once."""
+    heard, store = await listen(server.url)
+    assert await heard.next() == ["up"]
+    with redis.Redis(port=server.port, single_connection_client=True) as admin:
+        admin.set(store.name(A), "{}")
+        assert await heard.next() == [A]
+        words = {"a": store.name(A), "b": "b", "dumped": admin.dump(store.name(A))}
+        for command in CHANGES[change]:
+            admin.execute_command(*(words.get(word, word) for word in command.split()))
+    assert (await heard.next())[0] in {A, "all"}
+
+
+async def test_a_token_that_is_evicted_for_its_memory(listen: Listen, server: RedisServer) -> None:
+    """What a full Redis throws away is told as well."""
+    heard, store = await listen(server.url)
+    assert await heard.next() == ["up"]
+    with redis.Redis(port=server.port) as admin:
+        admin.set(store.name(A), "{}")
+        assert await heard.next() == [A]
+        admin.config_set("maxmemory-policy", "allkeys-random")
+        admin.config_set("maxmemory", "1")
+        with suppress(redis.ResponseError):
+            admin.set("b", "b")
+    assert await heard.next() == [A]
+
+
+async def test_a_user_who_may_not_ask(listen: Listen, server: RedisServer) -> None:
+    """Without INFO the feed works, and the log says once what goes unnoticed and what to do."""
+    with redis.Redis(port=server.port) as admin:
+        rules = ["on", ">p", "~*", "&*", "+@all", "-info"]
+        admin.execute_command("ACL", "SETUSER", "u", *rules)
+        with capture_logs() as logs:
+            heard, store = await listen(f"redis://u:p@127.0.0.1:{server.port}/0")
+            assert await heard.next() == ["up"]
+            admin.execute_command("CLIENT KILL", "TYPE", "pubsub")
+            assert await heard.next(2) == ["down", "up"]
+        admin.set(store.name(A), "{}")
+        assert await heard.next() == [A]
+    assert [entry["remedy"] for entry in logs] == ["grant it +info, or take +swapdb from everyone"]
 
 
 async def test_the_permissions_that_the_page_names(listen: Listen, server: RedisServer) -> None:
@@ -241,6 +333,8 @@ async def test_the_permissions_that_the_page_names(listen: Listen, server: Redis
         assert await heard.next() == ["up"]
         admin.set(store.name(A), "{}")
         assert await heard.next() == [A]
+        admin.execute_command("SWAPDB", 0, 1)
+        assert await heard.next() == ["all"]
 
 
 # Several servers

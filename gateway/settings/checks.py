@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,12 +30,16 @@ def missing_packages(settings: Settings, origins: Mapping[str, str]) -> Iterator
 
 def unusable_files(settings: Settings, origins: Mapping[str, str]) -> Iterator[str]:
     """Yield a fault for each file that can't be read or isn't what its setting takes."""
-    certificate, key = settings.listen.tls_certificate, settings.listen.tls_key
     authorities = "a PEM file with certificates is allowed"
-    pair = "a PEM certificate is allowed, with its own key, unencrypted, in listen.tls_key"
-    checks: list[tuple[tuple[str, str], Path | None, Callable[[Path], object], str]] = [
-        (("listen", "tls_key"), key, lambda _: None, ""),
-        (("listen", "tls_certificate"), certificate, lambda file: server_context(file, key), pair),
+    checks: list[tuple[tuple[str, str], Path | None, Callable[[Path], object], str]] = []
+    for name, section in (("listen", settings.listen), ("store", settings.store)):
+        pair = f"a PEM certificate is allowed, with its own key, unencrypted, in {name}.tls_key"
+        load_pair = partial(server_context, key=section.tls_key)
+        checks += [
+            ((name, "tls_key"), section.tls_key, lambda _: None, ""),
+            ((name, "tls_certificate"), section.tls_certificate, load_pair, pair),
+        ]
+    checks += [
         (("key_manager", "ca_file"), settings.key_manager.ca_file, _load_authorities, authorities),
         (("store", "ca_file"), settings.store.ca_file, _load_authorities, authorities),
         (("proxy", "ca_file"), settings.proxy.ca_file, _load_authorities, authorities),

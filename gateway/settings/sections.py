@@ -211,6 +211,10 @@ class Store(Section):
     ca_file: Filename | None = Field(
         None, description="PEM file with the authorities to trust for TLS."
     )
+    tls_certificate: Filename | None = Field(
+        None, description="PEM file: the gateway's certificate, where Redis asks for one."
+    )
+    tls_key: Filename | None = Field(None, description="PEM file: that certificate's key.")
     key_prefix: str = Field("token:", description="What stands before the digest in a key.")
     connect_timeout: PositiveDuration = Field(_seconds(1), description="Longest time to connect.")
     timeout: PositiveDuration = Field(
@@ -229,6 +233,11 @@ class Store(Section):
             faults.append((("password",), "allowed only where store.url has no password"))
         if self.ca_file is not None and not url.tls:
             faults.append((("ca_file",), "allowed only where store.url is one with TLS (rediss)"))
+        if self.tls_certificate is not None and not url.tls:
+            only = "allowed only where store.url is one with TLS (rediss)"
+            faults.append((("tls_certificate",), only))
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            faults.append((("tls_certificate",), "allowed only together with store.tls_key"))
         if faults:
             raise Conflict(*faults)
         return self

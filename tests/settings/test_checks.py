@@ -64,6 +64,8 @@ def test_files_that_fit_are_taken(pem: Path) -> None:
         listen__tls_key=pem / "tls.key",
         key_manager__ca_file=pem / "tls.crt",
         store__ca_file=pem / "tls.crt",
+        store__tls_certificate=pem / "tls.crt",
+        store__tls_key=pem / "tls.key",
         proxy__ca_file=pem / "tls.crt",
     )
 
@@ -71,21 +73,25 @@ def test_files_that_fit_are_taken(pem: Path) -> None:
 @pytest.mark.parametrize(
     ("certificate", "key", "named"),
     [
-        ("tls.crt", "other.key", "listen.tls_certificate"),
-        ("tls.crt", "locked.key", "listen.tls_certificate"),
-        ("empty", "tls.key", "listen.tls_certificate"),
-        ("tls.key", "tls.crt", "listen.tls_certificate"),
-        ("tls.crt", "missing", "listen.tls_key"),
-        ("missing", "tls.key", "listen.tls_certificate"),
-        (".", "tls.key", "listen.tls_certificate"),
+        ("tls.crt", "other.key", "tls_certificate"),
+        ("tls.crt", "locked.key", "tls_certificate"),
+        ("empty", "tls.key", "tls_certificate"),
+        ("tls.key", "tls.crt", "tls_certificate"),
+        ("tls.crt", "missing", "tls_key"),
+        ("missing", "tls.key", "tls_certificate"),
+        (".", "tls.key", "tls_certificate"),
     ],
 )
-def test_a_certificate_needs_its_own_key(pem: Path, certificate: str, key: str, named: str) -> None:
+@pytest.mark.parametrize("section", ["listen", "store"])
+def test_a_certificate_needs_its_own_key(
+    pem: Path, section: str, certificate: str, key: str, named: str
+) -> None:
     """In the clear: nobody is there to type a password."""
+    files = {f"{section}__tls_certificate": pem / certificate, f"{section}__tls_key": pem / key}
     with pytest.raises(SettingsError) as refusal:
-        load(listen__tls_certificate=pem / certificate, listen__tls_key=pem / key)
+        load(**files)
     (fault,) = refusal.value.faults
-    assert fault.startswith(f'{named} = "{pem}')
+    assert fault.startswith(f'{section}.{named} = "{pem}')
     assert fault.count(" (command line): ") == 1
 
 
