@@ -34,7 +34,8 @@ tokens = st.sampled_from(TOKENS)
 routes = st.sampled_from([0, 0, 1, 1, 2])
 which = st.integers(0, 5)
 lives = st.sampled_from([1, 3, 10, 1000])
-endings = st.sampled_from(["DEL", "inactive", *range(GATEWAYS), "FLUSHALL"])
+endings = st.sampled_from(["DEL", "inactive", *range(GATEWAYS), "FLUSHALL", "SWAPDB"])
+steps = st.sampled_from([-1000, -5, -1, 1, 5, 1000])
 amounts = st.sampled_from([1 / 16, 1 / 4, 9 / 16, 1.0, 1.75, 2.5, 5.75])
 orders = st.sampled_from(
     [("carry out", "end", "wait"), ("wait", "carry out", "end"), ("end", "carry out", "wait")]
@@ -90,8 +91,12 @@ class BoundMachine(RuleBasedStateMachine):
         evicts=st.booleans(),
         stale_seconds=st.sampled_from([0, 0, 2]),
         entries=st.sampled_from([2, 9]),
+        tells_expiry_after=st.sampled_from([0.0, 5.75, math.inf]),
     )
-    def begin(self, evicts: bool, stale_seconds: float, entries: int) -> None:
+    def begin(
+        self, evicts: bool, stale_seconds: float, entries: int, tells_expiry_after: float
+    ) -> None:
+        self.redis.tells_expiry_after = tells_expiry_after
         self.settings = settings(evicts=evicts, stale_seconds=stale_seconds)
         self.bounds = list(promised_bounds(self.settings).values())
         self.max_ages = [max_age_of(self.settings, route) for route in self.settings.routes]
@@ -175,6 +180,10 @@ class BoundMachine(RuleBasedStateMachine):
             self.wrong.append(f"accepted a token that never was: {use}")
         if self.loop.time() - good_at > self.bounds[use.route]:
             self.wrong.append(f"accepted {self.loop.time() - good_at} s after its end: {use}")
+        # What is found holds while it is waited for: that is in the bound of DEL too.
+        since = max(use.heard, use.revoked) if use.gateway.evicts else -1
+        if self.loop.time() > self.redis.last_key_end(use.key, since) + LOOKUP_SECONDS:
+            self.wrong.append(f"accepted after its key had expired: {use}")
         if exp is not None and self.clock.wall() >= exp:
             self.wrong.append(f"accepted beyond exp: {use}")
         if use.gateway.evicts and good_seq < max(use.heard, use.revoked):
@@ -199,20 +208,26 @@ class BoundMachine(RuleBasedStateMachine):
 
     # What happens to tokens
 
-    @rule(key=tokens, life=st.none() | lives, px=st.booleans())
-    def write(self, key: TokenKey, life: float | None, px: bool) -> None:
-        """The key manager issues a token, or writes one anew."""
+    @rule(key=tokens, life=st.none() | lives, px=st.none() | lives)
+    def write(self, key: TokenKey, life: float | None, px: float | None) -> None:
+        """The key manager issues a token, or writes one anew; its key may expire before ``exp``."""
         members: dict[str, Any] = {"client_id": key.hex()}
-        if life is None:
-            self.redis.write(key, document(**members))
-        else:
-            self.redis.write(
-                key,
-                document(**members, exp=self.clock.wall() + life),
-                exp=self.loop.time() + life,
-                expires_in_seconds=life if px else None,
-            )
+        exp_at = math.inf
+        if life is not None:
+            exp_at = members["exp"] = self.clock.wall() + life
+        self.redis.write(key, document(**members), exp_at=exp_at, expires_in_seconds=px)
         self.settle()
+
+    @rule(key=tokens, px=st.none() | lives)
+    def change_life(self, key: TokenKey, px: float | None) -> None:
+        """Someone gives a token's key another life, or none that ends."""
+        self.redis.expire(key, px)
+        self.settle()
+
+    @rule(seconds=steps)
+    def set_wall_clock(self, seconds: float) -> None:
+        """The gateways' wall clock is set; no other clock is."""
+        self.redis.set_wall_clock(self.clock, seconds)
 
     @rule(gateway=gateways, key=tokens, life=lives, used=st.none() | routes)
     def issue(self, gateway: int, key: TokenKey, life: int, used: int | None) -> None:
@@ -234,6 +249,8 @@ class BoundMachine(RuleBasedStateMachine):
             self.redis.write(key, None)
         elif how == "FLUSHALL":
             self.redis.clear()
+        elif how == "SWAPDB":
+            self.redis.swap()
         else:
             self.redis.write(key, b'{"active": false}')
         self.settle()
@@ -242,20 +259,32 @@ class BoundMachine(RuleBasedStateMachine):
     def end_and_use(self, key: TokenKey, route: int, how: str | int, gaps: list[float]) -> None:
         """What is likely to matter: a token in use ends, and goes on being used."""
         if not self.redis.is_good(key):
-            self.write(key, None, px=False)
+            self.write(key, None, px=None)
         self.use_everywhere(key, route)
         self.end(key, how)
         for gap in gaps:
             self.advance(gap)
             self.use_everywhere(key, route)
 
-    @rule(key=tokens, route=routes, life=st.sampled_from([1, 3]), px=st.booleans())
-    def expire(self, key: TokenKey, route: int, life: float, px: bool) -> None:
-        """A token in use reaches its ``exp``, and goes on being used."""
-        self.write(key, life, px=px)
-        for gap in (life - 1 / 16, 1 / 16, 1 / 16):
+    @rule(
+        key=tokens,
+        route=routes,
+        life=st.sampled_from([1, 3]),
+        way=st.sampled_from(["exp", "key", "both", "clock"]),
+        gap=amounts,
+    )
+    def expire(self, key: TokenKey, route: int, life: float, way: str, gap: float) -> None:
+        """A token in use comes to its end, by its ``exp``, its key or the clock, and is used on."""
+        exp_in = {"exp": life, "key": None, "both": life, "clock": life + 500}[way]
+        self.write(key, exp_in, px=life if way in {"key", "both"} else None)
+        for pause in (life - 1 / 16, 1 / 16, 1 / 16):
             self.use_everywhere(key, route)
-            self.advance(gap)
+            self.advance(pause)
+        if way == "clock":
+            self.set_wall_clock(500)
+        for pause in (gap, 1 / 16):
+            self.use_everywhere(key, route)
+            self.advance(pause)
 
     @rule(key=tokens, route=routes, how=endings, says_so=st.booleans(), gap=amounts, more=amounts)
     def end_unheard(
@@ -263,7 +292,7 @@ class BoundMachine(RuleBasedStateMachine):
     ) -> None:
         """A token in use ends while the feed is lost, which comes back."""
         if not self.redis.is_good(key):
-            self.write(key, None, px=False)
+            self.write(key, None, px=None)
         self.use_everywhere(key, route)
         for gateway in range(GATEWAYS):
             self.lose_feed(gateway, says_so)
@@ -295,7 +324,7 @@ class BoundMachine(RuleBasedStateMachine):
     ) -> None:
         """A token ends while it is looked up; the answer comes late, and it goes on being used."""
         if not self.redis.is_good(key):
-            self.write(key, None, px=False)
+            self.write(key, None, px=None)
         if any(at.validator.entry(key) for at in self.gateways):
             self.advance(self.max_ages[route])
         self.redis.holds = True

@@ -1,7 +1,8 @@
 """A Redis whose every command, and every message of its feed, a test holds up, loses or lets pass.
 
 It knows the truth: when which token was good. Commands of different connections overtake each
-other; messages on one connection don't. What is revoked is told to all who listen at that instant.
+other; messages on one connection don't. What is revoked is told to all who listen at that instant;
+that a key has expired, later or never; that databases were swapped, to nobody.
 """
 
 import asyncio
@@ -9,9 +10,10 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+from clocks import FakeClock
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import WatchError
 from virtual_loop import VirtualLoop
@@ -26,12 +28,16 @@ PREFIX = "token:"
 class History:
     """When a token was good: at which writes (``seq``, of all tokens) and instants (monotonic).
 
-    ``exp`` is on the monotonic clock too. While it is active, ``began`` is when it became so;
-    ``ended`` is when it last ceased to be.
+    ``exp`` is on the monotonic clock too, ``exp_at`` the same by the wall clock, which may be set;
+    ``key_end`` is when its key expires. While it is active, ``began`` is when it became so;
+    ``ended`` is when it last ceased to be. ``lives`` has, by write, when its key was to expire.
     """
 
     active: bool = False
     exp: float = float("inf")
+    exp_at: float = float("inf")
+    key_end: float = float("inf")
+    lives: list[tuple[int, float]] = field(default_factory=list)
     began: tuple[int, float] = (0, float("-inf"))
     ended: tuple[int, float] = (-1, float("-inf"))
 
@@ -69,6 +75,8 @@ class BoundRedis:
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
+        self.tells_expiry_after = 0.0
+        """How long after a key has expired Redis deletes it and tells; infinite for never."""
         self.seq = 0
         self.holds = False
         self.fails = False
@@ -85,54 +93,122 @@ class BoundRedis:
         key: TokenKey,
         document: bytes | None,
         *,
-        exp: float = float("inf"),
+        exp_at: float = math.inf,
         expires_in_seconds: float | None = None,
     ) -> None:
-        """Set a token's document, or remove it; ``exp`` is on the monotonic clock."""
+        """Set a token's document, or remove it; ``exp_at`` is by the wall clock."""
         if document is None and key not in self._documents:
             return
-        self._note(key, active=document is not None and b"true" in document, exp=exp)
-        if (timer := self._expiry.pop(key, None)) is not None:
-            timer.cancel()
+        active = document is not None and b"true" in document
+        self._note(key, active=active, exp_at=exp_at, life=expires_in_seconds)
         if document is None:
             del self._documents[key]
         else:
             self._documents[key] = document
-            if expires_in_seconds is not None:
-                self._expiry[key] = self.loop.call_later(expires_in_seconds, self.write, key, None)
-        for connection in self.listening:
-            connection.push(key)
+        self._let_expire(key, None if document is None else expires_in_seconds)
+        self._tell(key)
+
+    def expire(self, key: TokenKey, expires_in_seconds: float | None) -> None:
+        """EXPIRE, or PERSIST."""
+        if key not in self._documents:
+            return
+        history = self._history[key]
+        self._note(key, active=history.active, exp_at=history.exp_at, life=expires_in_seconds)
+        self._let_expire(key, expires_in_seconds)
+        self._tell(key)
 
     def clear(self) -> None:
         """FLUSHALL."""
-        for key in self._documents:
-            self._note(key, active=False, exp=float("inf"))
-        self._documents.clear()
+        self._empty()
         for connection in self.listening:
             connection.push(None)
 
-    def _note(self, key: TokenKey, *, active: bool, exp: float) -> None:
+    def swap(self) -> None:
+        """SWAPDB, with an empty one."""
+        self._empty()
+        for connection in self.listening:
+            connection.swapped()
+
+    def set_wall_clock(self, clock: FakeClock, seconds: float) -> None:
+        """Set the wall clock forward, or back: what ``exp`` says is another instant now."""
+        good = {key for key in self._history if self.is_good(key)}
+        clock.wall_at += seconds
+        now = self.loop.time()
+        for key, history in self._history.items():
+            exp = now + history.exp_at - self.wall()
+            if key in good:
+                history.exp = max(exp, now)
+            elif exp > now:
+                history.exp = exp
+                if self.is_good(key):  # again
+                    history.began = (self.seq + 1, now)
+
+    def _empty(self) -> None:
+        for key in list(self._documents):
+            self._note(key, active=False)
+            self._let_expire(key, None)
+        self._documents.clear()
+
+    def _let_expire(self, key: TokenKey, after_seconds: float | None) -> None:
+        if (timer := self._expiry.pop(key, None)) is not None:
+            timer.cancel()
+        if after_seconds is not None:
+            self._expiry[key] = self.loop.call_later(after_seconds, self._expired, key)
+
+    def _expired(self, key: TokenKey) -> None:
+        """A key isn't found any more, though it lies there until it is deleted."""
+        del self._documents[key], self._expiry[key]
+        self._note(key, active=False)
+        if self.tells_expiry_after < math.inf:
+            self.loop.call_later(self.tells_expiry_after, self._deleted, key)
+
+    def _deleted(self, key: TokenKey) -> None:
+        if key not in self._documents:
+            self._tell(key)
+
+    def _tell(self, key: TokenKey) -> None:
+        for connection in self.listening:
+            connection.push(key)
+
+    def _note(
+        self,
+        key: TokenKey,
+        *,
+        active: bool,
+        exp_at: float = math.inf,
+        life: float | None = None,
+    ) -> None:
         history = self._history.setdefault(key, History())
         now, was_good = self.loop.time(), self.is_good(key)
         if history.active:
-            history.ended = (self.seq, min(now, history.exp))
+            history.ended = (self.seq, min(now, history.exp, history.key_end))
         self.seq += 1
-        if active and not was_good:
+        history.active, history.exp_at = active, exp_at
+        history.exp = now + exp_at - self.wall()
+        history.key_end = math.inf if life is None else now + life
+        if active:
+            history.lives.append((self.seq, history.key_end))
+        if self.is_good(key) and not was_good:
             history.began = (self.seq, now)
-        history.active, history.exp = active, exp
 
     # The truth
 
     def is_good(self, key: TokenKey) -> bool:
         history = self._history.get(key, History())
-        return history.active and self.loop.time() < history.exp
+        return history.active and self.loop.time() < min(history.exp, history.key_end)
 
     def last_good(self, key: TokenKey) -> tuple[int, float]:
         """Return the last write after which, and the last instant at which, a token was good."""
         history = self._history.get(key, History())
         if history.active:
-            return self.seq, min(self.loop.time(), history.exp)
+            return self.seq, min(self.loop.time(), history.exp, history.key_end)
         return history.ended
+
+    def last_key_end(self, key: TokenKey, since: int) -> float:
+        """Return when a token's key was to expire at the latest, as it was found since a write."""
+        lives = self._history.get(key, History()).lives
+        before = [end for seq, end in lives if seq <= since][-1:]
+        return max([*before, *(end for seq, end in lives if seq > since)], default=-math.inf)
 
     def last_bad(self, key: TokenKey) -> tuple[int, float]:
         """Return the last write after which, and the last instant at which, it wasn't."""
@@ -195,9 +271,12 @@ class BoundRedis:
         if unless == "NX" and _key(name) in self._documents:
             return None
         # What a gateway writes has ``exp``, and expires then; unless it is a token's end.
-        exp = json.loads(value).get("exp")
-        ends = math.inf if exp is None else self.loop.time() + exp - self.wall()
-        self.write(_key(name), value.encode(), exp=ends, expires_in_seconds=milliseconds / 1000)
+        self.write(
+            _key(name),
+            value.encode(),
+            exp_at=json.loads(value).get("exp", math.inf),
+            expires_in_seconds=milliseconds / 1000,
+        )
         return True
 
     def _delete(self, *names: str) -> int:
@@ -290,6 +369,16 @@ class Connection:
         if not self.is_dead:
             self._waiting.append((self._redis.seq, key, self._redis.loop.time()))
             self._deliver_soon()
+
+    def swapped(self) -> None:
+        """The store says nothing; the gateway asks for it as often as it pings."""
+        if self.is_up:
+            self._redis.loop.call_later(self._noticed_seconds, self._swap_noticed)
+
+    def _swap_noticed(self) -> None:
+        if self.is_up:
+            self._listener.invalidated_all()
+            self.heard = {None: self._redis.seq}
 
     def die(self) -> None:
         """Tell nothing more, and don't say so: a half-open connection."""

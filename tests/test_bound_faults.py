@@ -58,6 +58,29 @@ def entry_beyond_exp(
     return entry if cache._clock.monotonic() < entry.validated + bound else None
 
 
+def entry_by_the_clock_of_then(
+    cache: FactsCache,
+    key: TokenKey,
+    max_age_seconds: float = LOOSE,
+    *,
+    more_seconds: float = 0.0,
+    keep: bool = True,
+) -> Entry | None:
+    entry = entry_beyond_exp(cache, key, max_age_seconds, more_seconds=more_seconds, keep=keep)
+    return entry if entry is not None and cache._clock.monotonic() < entry.expires else None
+
+
+def put_for_good(
+    cache: FactsCache,
+    key: TokenKey,
+    facts: Facts,
+    *,
+    validated: float,
+    life_seconds: float = LOOSE,
+) -> None:
+    _put(cache, key, facts, validated=validated)
+
+
 def detach_but_keep(lookups: Lookups, key: TokenKey) -> None:
     lookups._under_way.pop(key, None)
 
@@ -90,6 +113,19 @@ FAULTS: dict[str, tuple[type, str, Callable[..., Any], str]] = {
     ),
     "no cap while down": (Validator, "cap_age", ignore, "after its end"),
     "use prolongs": (FactsCache, "entry", entry_that_slides, "after its end|refused, good"),
+    "a key's expiry is waited for": (
+        FactsCache,
+        "put",
+        put_for_good,
+        "after its key had expired|after its end",
+    ),
+    "exp by the clock of then": (FactsCache, "entry", entry_by_the_clock_of_then, "beyond exp"),
+    "a swap is passed over": (
+        RevocationFeed,
+        "invalidated_all",
+        ignore,
+        "after its end|had been heard of",
+    ),
     "an issued token stays unknown": (Validator, "forget", ignore, "refused, good"),
 }
 

@@ -259,7 +259,7 @@ class Cache(Section):
         description="While the store is down, how much longer facts may serve (RFC 5861). "
         "It widens the window by as much.",
     )
-    max_entries: Count = Field(100_000, description="Tokens in the cache, about 300 bytes each.")
+    max_entries: Count = Field(100_000, description="Tokens in the cache, about 320 bytes each.")
     negative_max_entries: Count = Field(10_000, description="Unknown tokens in their own cache.")
 
 
