@@ -30,7 +30,7 @@ test-matrix: $(VENV)/.dev ## The tests on the other Pythons, with the lowest aio
 
 test-long: $(VENV)/.dev ## Look for ways around the bound and around revocations, and for what the lanes do differently, by chance.
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py \
-		tests/test_revocations_hold.py tests/lanes $(ARGS)
+		tests/test_revocations_hold.py tests/test_issued_believed.py tests/lanes $(ARGS)
 
 loadtest: $(VENV)/.dev ## Measure this gateway's revocation window; reports in build/loadtest.
 	$(BIN)/python benchmarks/own_gateway.py build/loadtest

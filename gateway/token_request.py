@@ -28,8 +28,7 @@ def undoubted(body: Parameters, query: str | None) -> Parameters:
     kept = {
         name: values for name, values in body.items() if everywhere[name.lower()] == set(values)
     }
-    told_by_query = {name.lower() for name in asked} & CLIENT_PARAMETERS
-    if all(everywhere[name] == set(kept.get(name, ())) for name in told_by_query):
+    if all(everywhere.get(name, set()) == set(kept.get(name, ())) for name in CLIENT_PARAMETERS):
         return kept
     return {name: values for name, values in kept.items() if name not in CLIENT_PARAMETERS}
 

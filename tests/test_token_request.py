@@ -24,6 +24,11 @@ CLIENT = {"grant_type": ["client_credentials"], "client_id": ["m"]}
         (CLIENT, "client_id=m", CLIENT),
         (CLIENT, "client_id=victim", {"grant_type": ["client_credentials"]}),
         (CLIENT, "client_assertion=x", {"grant_type": ["client_credentials"]}),
+        (
+            CLIENT | {"Client_Assertion": ["x"]},
+            None,
+            {"grant_type": ["client_credentials"], "Client_Assertion": ["x"]},
+        ),
         (PASSWORD, "client_id=victim", PASSWORD),
         (PASSWORD, "%ff=1", {}),
         (PASSWORD, "&".join(["a=1"] * (MAX_PARAMETERS + 1)), {}),
