@@ -36,6 +36,7 @@ def client_address(
 ) -> str:
     """Return the address of a client: the last one that isn't a trusted proxy's.
 
+    Of an IPv6 address it is the /64, because whoever has one has all of those (RFC 6177 §2).
     ``forwarded_for`` has the values of all ``X-Forwarded-For`` fields. Anyone can send them, so
     they are read from the right, and only as far as trusted proxies have written them.
     """
@@ -47,7 +48,19 @@ def client_address(
             address = str(ip_address(hop))
         except ValueError:
             break
-    return address
+    return _neighbourhood(address)
+
+
+def _neighbourhood(address: str) -> str:
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((parsed, 64), strict=False))
 
 
 def _is_trusted(address: str, trusted: Sequence[Network]) -> bool:

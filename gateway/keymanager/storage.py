@@ -204,7 +204,8 @@ class Storage:
             return []  # not everybody's
         prefix = self._name("family", "")
         with answering():
-            names = [_text(name) for name in self._client.scan_iter(f"{prefix}*", count=SCANNED)]
+            scanned = self._client.scan_iter(f"{prefix}*", count=SCANNED)
+            names = sorted({_text(name) for name in scanned})  # SCAN may tell a key twice
             found: list[tuple[str, Family]] = []
             for start in range(0, len(names), SCANNED):
                 some = names[start : start + SCANNED]

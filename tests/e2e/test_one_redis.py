@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +110,33 @@ async def test_what_the_key_manager_ends_ends_at_the_gateway(both: Both) -> None
     accepted = await both.accepted(access)
     answer = await both.post(f"{both.key_manager_url}/admin/revoke", {"username": "alice"}, ADMIN)
     assert (accepted, answer, await both.accepted(access)) == (True, (200, {"revoked": 1}), False)
+
+
+async def test_refreshes_at_once_bring_nothing_back(both: Both) -> None:
+    """One use of a refresh token is a replay, which ends the grant at both, whoever writes last."""
+    for _ in range(8):
+        first = await both.token(**PASSWORD)
+        form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+        answers = await asyncio.gather(
+            *(both.post(f"{both.gateway_url}/token", form) for _ in range(4))
+        )
+        assert sorted(status for status, _ in answers) == [200, 400, 400, 400]
+        (newer,) = [members["access_token"] for status, members in answers if status == 200]
+        assert await both.active(newer) is False
+        assert [await both.accepted(token) for token in (first["access_token"], newer)] == [
+            False,
+            False,
+        ]
+
+
+async def test_a_user_s_guessing_neighbour(both: Both) -> None:
+    """Whoever guesses through the gateway is slowed down by the address it tells, and alone."""
+    connector = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        elsewhere = replace(both, session=session)
+        url = f"{both.gateway_url}/token"
+        guesses = [
+            await elsewhere.post(url, PASSWORD | {"password": f"{number}"}) for number in range(7)
+        ]
+    assert [status for status, _ in guesses] == [400] * 5 + [429] * 2
+    assert (await both.post(url, PASSWORD))[0] == 200

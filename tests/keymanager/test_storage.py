@@ -279,3 +279,19 @@ def test_more_grants_than_one_command_looks_at(storage: Storage) -> None:
     for number in range(SCANNED + 5):
         storage.issue(issue_of(str(number), family=f"f{number}"), now_at=NOW_AT)
     assert len(storage.families(now_at=NOW_AT, client_id="a")) == SCANNED + 5
+
+
+class Repeating(Storage):
+    """A storage whose Redis tells each key twice, as SCAN may while it grows."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        scan = client.scan_iter
+        client.scan_iter = lambda *args, **kw: iter([*scan(*args, **kw)] * 2)  # type: ignore[method-assign]
+
+
+def test_a_key_that_is_told_twice(redis_client: Redis) -> None:
+    """A grant is listed once all the same."""
+    storage = Repeating(redis_client)
+    storage.issue(issue_of("1"), now_at=NOW_AT)
+    assert len(storage.families(now_at=NOW_AT, client_id="a")) == 1
