@@ -32,6 +32,10 @@ FLAGS = (
 )
 
 
+_LEFT = ("Inspected target navigated or closed", "Execution context was destroyed")
+"""What DevTools says of an expression whose page was left while it waited."""
+
+
 def chromium() -> str:
     """Return the command of an installed Chromium, or skip the test that asks."""
     for name in NAMES:
@@ -90,14 +94,22 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str, *, seconds: float = 20.0) -> None:
-        """Return once an expression is true, which is looked at in every frame."""
+        """Return once an expression is true, which is looked at in every frame.
+
+        The page may go to another one meanwhile.
+        """
+        looked = (
+            "(async () => { await new Promise(requestAnimationFrame);"
+            f" return Boolean({expression}); }})()"
+        )
         async with asyncio.timeout(seconds):
             while True:
-                if await self.evaluate(
-                    "(async () => { await new Promise(requestAnimationFrame);"
-                    f" return Boolean({expression}); }})()"
-                ):
-                    return
+                try:
+                    if await self.evaluate(looked):
+                        return
+                except AssertionError as error:
+                    if not any(said in str(error) for said in _LEFT):
+                        raise
 
     async def press(self, key: str) -> None:
         """Press and release a key, such as "Tab" or "Enter"."""

@@ -1,5 +1,6 @@
 """The reference settings can be had wherever the package is."""
 
+import re
 import tomllib
 import zipfile
 from pathlib import Path
@@ -28,3 +29,14 @@ def test_a_wheel_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("gateway.settings.reference._INSTALLED", installed / "gateway.toml")
     monkeypatch.setattr("gateway.settings.reference._CHECKED_OUT", Path("/nowhere"))
     assert tomllib.loads(reference_settings())["cache"] == tomllib.loads(FILE)["cache"]
+
+
+def test_an_image_s_build_has_them() -> None:
+    """The image is built of a wheel too, and nothing gets into its build that isn't let in."""
+    copied = re.findall(
+        r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    sources = {name for line in copied for name in line.split()}
+    let_in = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    assert "config/gateway.toml" in sources
+    assert sources - let_in == set()
