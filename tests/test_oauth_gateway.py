@@ -179,6 +179,35 @@ async def test_a3_a_refresh_token_used_at_once_leaves_nothing_behind(
     assert calls == [401] * 11
 
 
+async def test_h3_what_the_key_manager_ended_in_the_same_redis_stays_ended(
+    aiohttp_server: AiohttpServer, backend: str, redis_url: str, clock: FakeClock
+) -> None:
+    """Refreshes at once are replays, and end the grant; what the gateway writes late is refused."""
+    config = KeyManagerConfig(
+        clients=(Client("demo-key", "demo-secret", scopes=("read", "write")),),
+        users=(User("alice", "wonderland"),),
+    )
+    storage = open_storage(redis_url, writes_store=False)
+    key_manager = await aiohttp_server(create_app(config, storage, clock))
+    settings = settings_for(str(key_manager.make_url("")).rstrip("/"), backend, redis_url)
+    async with Gateway(settings, clock=clock) as gateway, aiohttp.ClientSession() as session:
+        visitor = Visitor(session, gateway.url)
+        issued: list[str] = []
+        for _ in range(4):
+            password = {"grant_type": "password", "username": "alice", "password": "wonderland"}
+            _, first = await visitor.post("/token", **password, scope="read")
+            refresh = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+            answers = await asyncio.gather(*(visitor.post("/token", **refresh) for _ in range(4)))
+            issued += [first["access_token"]]
+            issued += [said["access_token"] for status, said in answers if status == 200]
+        calls = [(await visitor.call(token))[0] for token in issued]
+        known = [storage.access_document(token_key(token)) for token in issued]
+    active = [document is not None and b'"active":true' in document for document in known]
+    assert calls == [200 if is_active else 401 for is_active in active]
+    assert False in active
+    storage.close()
+
+
 async def test_what_waits_survives_a_reload_and_is_written_at_the_end(
     backend: str, clock: FakeClock
 ) -> None:
