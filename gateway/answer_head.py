@@ -103,7 +103,8 @@ def check_size(section: bytes) -> None:
 def read_fields(lines: list[bytes], most_fields: int = MOST_FIELDS) -> RawHeaders:
     """Return the fields that these lines make, without their ends; raises ``UpstreamInvalid``."""
     if len(lines) > most_fields:
-        raise UpstreamInvalid(cause="too_many_fields")
+        most = f"limits.header_fields is {most_fields}"
+        raise UpstreamInvalid(cause="too_many_fields", why=most)
     fields: list[tuple[bytes, bytes]] = []
     for line in lines:
         if line[:1] in {b" ", b"\t"}:

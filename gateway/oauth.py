@@ -333,7 +333,10 @@ class OAuthEndpoints:
         fields = [
             (name, value)
             for name, value in client_response(
-                answer.headers, request_id=exchange.request_id, date=exchange.date
+                answer.headers,
+                request_id=exchange.request_id,
+                date=exchange.date,
+                status=answer.status,
             )
             if name.lower() not in WITHHELD_FIELDS
         ]

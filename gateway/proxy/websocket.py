@@ -91,7 +91,9 @@ class WebSocketProxy:
                 exchange.outcome = exchange.outcome or "proxied"
             if relay.violation is not None:
                 end, violation = relay.violation
-                log.warning(
+                # Any client can do it as often as it likes; an upstream has a fault.
+                say = log.warning if end is End.UPSTREAM else log.info
+                say(
                     "WebSocket closed: an end broke the protocol",
                     route=exchange.route,
                     end=end.value,

@@ -34,7 +34,14 @@ WORLDS: dict[str, dict[str, Any]] = {
         },
     },
     "another": {
-        "routes": [{**_ROUTES[0], "path": "/orders"}, *_ROUTES[1:]],  # none has all paths
+        # None has all paths, and pages may read the errors of some.
+        "routes": [
+            {**_ROUTES[0], "path": "/orders", "cors_origins": ["http://a", "https://b"]},
+            *_ROUTES[1:3],
+            {**_ROUTES[3], "cors_origins": ["*"]},
+            {**_ROUTES[4], "cors_origins": ["http://a"], "cors_credentials": True},
+            *_ROUTES[5:],
+        ],
         "proxy": {
             "headers_with_underscores": "allow",
             "identity_prefix": "Auth-",
@@ -75,6 +82,7 @@ TARGETS: list[bytes] = [
     *(b"/a%00", b"/a\\b", b"/orders;v=1", b"/admin;v=1", b"/;/admin", b"/%252e", b"/a%", b"/%zz"),
     *(b"/%c0%ae", b"/a#b", b"/a?b#c", b"/caf\xc3\xa9", b"/a\tb", b"/a b", b"/a\x00", b"/a?\xe9"),
     *(b"/?access_token=good", b"/x?a=1;access%5ftoken=good", b"/public?access_token=good"),
+    *(b"http://a/orders?", b"HTTP://a:80/get/x", b"http://a", b"http://u@a/orders", b"ftp://a/"),
     *(b"*", b"http://gateway.test/orders", b"gateway.test:443", b"http://[::1]:99@/", b"orders"),
     *(b"/" + b"x" * 3000, b"/" + b"x" * 20_000, b"/?" + b"y" * 9000, b"/" + b"a/" * 500, b""),
 ]
@@ -158,6 +166,8 @@ Content-Type: text/plain
 Content-Encoding: gzip
 Content-Language: de
 Origin: http://a
+Origin: null
+Access-Control-Request-Method: PUT
 Referer: http://a/?x
 Priority: u=1, i
 TE: trailers
