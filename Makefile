@@ -61,6 +61,7 @@ lock: ## Pin all dependencies anew, with hashes and without any index's address.
 	$(UV_COMPILE) pyproject.toml --extra demo --extra uvloop -c requirements/dev.txt -o requirements/run.txt
 	$(UV_COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt
 	$(UV_COMPILE) requirements/bench.in -o requirements/bench.txt $(ARGS)
+	$(UV_COMPILE) --no-deps requirements/axe.in -o requirements/axe.txt $(ARGS)
 	sed -n 's/.*"\(aiohttp\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml | \
 		$(UV_COMPILE) --no-deps --no-annotate - -o requirements/lowest.txt
 
@@ -102,6 +103,8 @@ $(VENV)/.run: requirements/run.txt requirements/build.txt pyproject.toml | $(VEN
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+# axe.txt is a package for the script inside it; what would drive a browser by it isn't needed.
+$(VENV)/.dev: requirements/dev.txt requirements/axe.txt $(VENV)/.run
 	$(PIP) install --require-hashes -r requirements/dev.txt
+	$(PIP) install --require-hashes --no-deps -r requirements/axe.txt
 	@touch $@

@@ -11,6 +11,8 @@ import shutil
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,15 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     pytest.skip("Chromium isn't installed (Debian: apt-get install chromium)")
+
+
+@cache
+def axe() -> str:
+    """Return the script of axe-core, which checks a page's accessibility."""
+    spec = find_spec("axe_playwright_python")
+    assert spec is not None
+    assert spec.origin is not None
+    return (Path(spec.origin).parent / "axe.min.js").read_text("utf-8")
 
 
 class Page:
@@ -113,7 +124,7 @@ class Page:
 
     async def press(self, key: str) -> None:
         """Press and release a key, such as "Tab" or "Enter"."""
-        codes = {"Tab": 9, "Enter": 13}
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27}
         text = {"text": "\r"} if key == "Enter" else {}
         for kind in ("keyDown", "keyUp"):
             await self.call(
@@ -128,6 +139,17 @@ class Page:
     async def type(self, text: str) -> None:
         """Type into what has the focus."""
         await self.call("Input.insertText", text=text)
+
+    async def accessibility_faults(self) -> list[str]:
+        """Return what axe finds against WCAG 2.2 AA, each with where it is."""
+        await self.evaluate(axe())
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+        found = await self.evaluate(
+            f"axe.run(document, {{runOnly: {json.dumps(tags)}, resultTypes: ['violations']}})"
+            ".then(({violations}) => violations.flatMap(({id, nodes}) =>"
+            " nodes.map(({target, failureSummary}) => `${id}: ${target}: ${failureSummary}`)))"
+        )
+        return list(found)
 
     async def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Write a picture of the page, as PNG."""

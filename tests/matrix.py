@@ -16,6 +16,7 @@ from pathlib import Path
 from redis_server import choose_program
 
 ROOT = Path(__file__).parent.parent
+AXE = ROOT / "requirements" / "axe.txt"
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
 ON_THE_LANES = (  # what requests meet on their way
     *("tests/proxy", "tests/e2e", "tests/faults", "tests/lanes", "tests/test_supervisor.py"),
@@ -84,6 +85,7 @@ def environment(name: str, python: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([python, "-m", "venv", folder], check=True)
         _install(folder / "bin" / "python", "--require-hashes", "-r", str(lock))
+        _install(folder / "bin" / "python", "--require-hashes", "--no-deps", "-r", str(AXE))
         _install(
             folder / "bin" / "python", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)
         )

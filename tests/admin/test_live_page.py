@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 from browser import Page, browsing
 from pydantic import SecretStr
 from redis_server import free_port
@@ -30,9 +31,9 @@ class Watched:
         self.page = page
         self._session = session
 
-    async def issue(self, name: str) -> None:
+    async def issue(self, name: str, client_id: str | None = None) -> None:
         """Issue a token and use it."""
-        document = {"active": True, "client_id": f"app-{name}", "sub": "alice"}
+        document = {"active": True, "client_id": client_id or f"app-{name}", "sub": "alice"}
         await self.gateway.store.put(token_key(RAW + name), document, expires_in_seconds=600)
         assert await self.call(name) == 200
 
@@ -66,14 +67,16 @@ def settings_for(backend_url: str, *, max_age: str, admin_port: int = 0) -> Sett
 
 
 @asynccontextmanager
-async def watching(directory: Path, *, max_age: str, width: int) -> AsyncIterator[Watched]:
+async def watching(
+    directory: Path, *, max_age: str, width: int, dark: bool = False
+) -> AsyncIterator[Watched]:
     async with (
         serving_backend() as backend_url,
         Gateway(settings_for(backend_url, max_age=max_age)) as gateway,
         aiohttp.ClientSession() as session,
         browsing(directory) as page,
     ):
-        await page.open(f"{gateway.admin_url}/", width=width)
+        await page.open(f"{gateway.admin_url}/", width=width, dark=dark)
         await page.until("document.getElementById('link')?.textContent === 'Live'")
         yield Watched(gateway, page, session)
 
@@ -129,6 +132,85 @@ async def test_a_token_is_evicted_by_keyboard(tmp_path: Path) -> None:
         assert "s3cret" not in await page.evaluate(kept)
 
 
+NEXT = "document.querySelectorAll('.token .who')[1].textContent"
+LAST = "document.querySelectorAll('.token .who')[2].textContent"
+FOCUSED = "document.activeElement.closest('.token')?.querySelector('.who').textContent"
+
+
+async def test_the_focus_goes_on_after_an_eviction(tmp_path: Path) -> None:
+    """To the next token's button, and to the window after the last: never to nowhere."""
+    async with watching(tmp_path, max_age="15m", width=1280) as watched:
+        page = watched.page
+        for name in "xyz":
+            await watched.issue(name)
+            await watched.revoke(name)
+        await page.until("document.querySelectorAll('.token:not(.lapsed)').length === 3")
+        await page.evaluate(f"{ROW}.querySelector('button').focus()")
+        first, second, third = [await page.evaluate(focused) for focused in (FOCUSED, NEXT, LAST)]
+        await page.press("Enter")
+        await page.until("document.activeElement.id === 'token'")
+        await page.type("s3cret")
+        await page.press("Enter")
+        assert len({first, second, third}) == 3
+        await page.until(f"{FOCUSED} === '{second}'")
+        await page.press("Enter")
+        await page.until(f"{FOCUSED} === '{third}'")
+        await page.press("Enter")
+        await page.until("document.activeElement.id === 'window'")
+        assert page.errors == []
+
+
+async def test_escape_leaves_the_question_for_the_token(tmp_path: Path) -> None:
+    """Nothing is evicted, what was typed is gone, and the focus is where it was."""
+    async with watching(tmp_path, max_age="15m", width=1280) as watched:
+        page = watched.page
+        await watched.issue("b")
+        await watched.revoke("b")
+        await page.until(f"{ROW}?.querySelector('button')")
+        await page.evaluate(f"{ROW}.querySelector('button').focus()")
+        await page.press("Enter")
+        await page.until("document.activeElement.id === 'token'")
+        await page.type("s3c")
+        await page.press("Escape")
+        assert await page.evaluate(FOCUSED) == "app-b"
+        assert await page.evaluate("document.getElementById('ask').hidden")
+        assert await page.evaluate("document.getElementById('token').value") == ""
+        assert await watched.call("b") == 200
+
+
+async def test_a_name_that_turns_the_writing_turns_nothing_beside_it(tmp_path: Path) -> None:
+    """A client named with U+202E is shown as itself, and what follows reads from left to right."""
+    async with watching(tmp_path, max_age="15m", width=1280) as watched:
+        await watched.issue("e", client_id="\u202eevil")
+        await watched.revoke("e")
+        await watched.page.until(f"{ROW}?.querySelector('button')")
+        isolated = f"getComputedStyle({ROW}.querySelector('.who')).unicodeBidi"
+        assert await watched.page.evaluate(isolated) == "isolate"
+        label = f"{ROW}.querySelector('button').ariaLabel"
+        assert (await watched.page.evaluate(label)).endswith(" of \u2068\u202eevil\u2069")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1100])
+async def test_nothing_stands_against_wcag(tmp_path: Path, width: int, *, dark: bool) -> None:
+    """By axe, to WCAG 2.2 AA: with a token that passes, one that has lapsed, and the question."""
+    async with watching(tmp_path, max_age="15m", width=width, dark=dark) as watched:
+        page = watched.page
+        for name in "ab":
+            await watched.issue(name)
+            await watched.revoke(name)
+        await page.until("document.querySelectorAll('.token').length === 2")
+        await page.evaluate(f"{ROW}.querySelector('button').click()")
+        await page.until("document.activeElement.id === 'token'")
+        await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
+        assert await page.accessibility_faults() == []
+        await page.type("s3cret")
+        await page.press("Enter")
+        await page.until("document.querySelector('.token.lapsed')")
+        await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
+        assert await page.accessibility_faults() == []
+
+
 async def test_a_lost_connection_is_said_until_it_is_back(tmp_path: Path) -> None:
     """Since when, and what is shown is from before then."""
     port = free_port()
@@ -141,6 +223,9 @@ async def test_a_lost_connection_is_said_until_it_is_back(tmp_path: Path) -> Non
         await page.until("document.getElementById('link').textContent === 'Connection lost'")
         said = await page.evaluate("document.getElementById('lost').innerText")
         assert said.startswith("Connection lost at ")
+        good = "document.querySelectorAll('.chip[data-state=good]').length"
+        assert await page.evaluate(good) == 0  # nothing is known to be good any more
+        assert await page.accessibility_faults() == []
         async with Gateway(settings):
             await page.until("document.getElementById('link').textContent === 'Live'")
             assert await page.evaluate("document.getElementById('lost').hidden")

@@ -32,7 +32,7 @@ def test_the_lowest_aiohttp_is_tested() -> None:
     assert lock("lowest").count("==") == 1
 
 
-@pytest.mark.parametrize("name", ["bench", "build", "dev", "lowest", "run"])
+@pytest.mark.parametrize("name", ["axe", "bench", "build", "dev", "lowest", "run"])
 def test_a_lock_has_hashes_and_no_address(name: str) -> None:
     """Each requirement is pinned by version and hashes; where they come from is the user's."""
     pinned = [line for line in lock(name).splitlines() if line and line[0] not in " #"]
@@ -67,6 +67,7 @@ def pip(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         ("-r", "requirements/run.txt", "-r", "requirements/build.txt"),
         ("-r", "requirements/bench.txt"),
         ("--no-deps", "-r", "requirements/lowest.txt"),
+        ("--no-deps", "-r", "requirements/axe.txt"),
     ],
     ids=lambda arguments: arguments[-1].rpartition("/")[2],
 )

@@ -31,6 +31,9 @@ export class Lines {
       this.data,
       element,
     );
+    this.waiting = document.createElement("p");
+    this.waiting.textContent = "Drawn from when this page was opened; the first points come in seconds.";
+    element.append(this.waiting);
     new ResizeObserver(() => this.plot.setSize({ width: element.clientWidth, height: element.clientHeight })).observe(element);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.plot.redraw());
   }
@@ -39,6 +42,7 @@ export class Lines {
     this.data[0].push(at);
     values.forEach((value, index) => this.data[index + 1].push(value));
     if (this.data[0].length > POINTS) this.data.forEach((column) => column.shift());
+    this.waiting.hidden ||= this.data.slice(1).some((column) => column.filter((value) => value !== null).length > 1);
     const latest = this.data[0].at(-1);
     this.plot.setData(this.data, false);
     const span = Math.min(POINTS, Math.max(LEAST_SECONDS, latest - this.data[0][0]));

@@ -20,6 +20,12 @@ export class Evictions {
       this.given($("token").value);
     });
     $("ask-cancel").addEventListener("click", () => this.cancel());
+    $("ask").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.cancel();
+    });
+    $("evict").addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.calm();
+    });
     $("forget-token").addEventListener("click", () => this.forget());
     this.chosen();
   }
@@ -76,6 +82,7 @@ export class Evictions {
     $("token").value = "";
     $("ask").hidden = true;
     $("forget-token").hidden = false;
+    (this.pending?.[1] ?? $("window")).focus();
     if (this.locked) {
       this.locked = false;
       this.onToken(token);
@@ -86,7 +93,9 @@ export class Evictions {
   cancel() {
     $("ask").hidden = true;
     $("token").value = "";
-    this.pending?.[1].focus();
+    // The row whose button was pressed may have lapsed meanwhile.
+    const from = this.pending?.[1];
+    (from?.checkVisibility({ visibilityProperty: true }) ? from : $("window")).focus();
     this.pending = null;
   }
 
@@ -102,7 +111,9 @@ export class Evictions {
       this.show("Evicting needs the setting admin.token.");
       return;
     }
-    from.disabled = true;
+    // Not disabled, which would lose the focus.
+    if (from.ariaBusy === "true") return;
+    from.ariaBusy = "true";
     try {
       const response = await fetch("/api/evict", {
         method: "POST",
@@ -121,9 +132,7 @@ export class Evictions {
       this.pending = null;
       this.say("The gateway didn't answer.");
     } finally {
-      from.disabled = false;
-      // A button that was disabled has lost the focus, and so has a field that is gone.
-      if (document.activeElement === document.body && from.isConnected) from.focus();
+      from.ariaBusy = null;
     }
   }
 

@@ -46,6 +46,11 @@ export function ago(seconds) {
   return seconds < 1 ? "just now" : `${duration(Math.floor(seconds))} ago`;
 }
 
+// A text between marks that keep what it does to the direction of writing within it.
+export function isolated(text) {
+  return `\u2068${text}\u2069`;
+}
+
 export function plural(value, one, many) {
   return `${count(value)} ${value === 1 ? one : many}`;
 }

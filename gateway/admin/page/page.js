@@ -3,7 +3,7 @@
 import { drawExposure, Lines, ratioFormat } from "./charts.js";
 import { heard } from "./clock.js";
 import { Evictions } from "./evictions.js";
-import { count, duration, percent, plural, rate } from "./format.js";
+import { ago, count, duration, percent, plural, rate } from "./format.js";
 import { Stream } from "./stream.js";
 import { Window } from "./window.js";
 
@@ -43,6 +43,8 @@ function lost() {
   if (lostAt !== null) return;
   lostAt = new Date();
   chip("link", "bad", "Connection lost");
+  chip("store", "off", "Store unknown");
+  chip("feed", "off", "Feed unknown");
   const since = lostAt.toLocaleTimeString("en-GB");
   $("lost").textContent = `Connection lost at ${since}. What is shown is from before then. Trying to reconnect…`;
   $("lost").hidden = false;
@@ -76,7 +78,7 @@ function showHealth({ mode, store, feed }) {
   chip("store", store.reachable ? "good" : "bad", store.reachable ? "Store answers" : "Store unreachable");
   if (!feed.enabled) chip("feed", "off", "Feed off");
   else if (!feed.up) chip("feed", "bad", "Feed down");
-  else chip("feed", "good", feed.lag_seconds === null ? "Feed up" : `Feed up, ${duration(round(feed.lag_seconds))} behind`);
+  else chip("feed", "good", feed.lag_seconds === null ? "Feed up" : `Feed up, heard ${ago(feed.lag_seconds)}`);
 }
 
 function round(seconds) {
@@ -111,7 +113,9 @@ function showRoutes({ routes, traffic: { by_route: byRoute } }) {
       : [route.name, duration(route.max_age_seconds), duration(route.bound_seconds), count(requests)];
     cells.forEach((text, index) => {
       const cell = document.createElement("td");
-      cell.textContent = text;
+      const name = document.createElement(index ? "span" : "bdi");
+      name.textContent = text;
+      cell.append(name);
       if (index === 2) cell.className = "bound";
       row.append(cell);
     });
@@ -189,10 +193,13 @@ function showCache(at, cache) {
   }));
 }
 
+// The longest first: a mean hides the one token that was misused for all of the window.
 function showExposure(exposure) {
-  $("exposed").textContent = exposure.count ? duration(round(exposure.sum / exposure.count)) : "–";
-  $("exposed-label").textContent = exposure.count
-    ? `on average from revocation to the last acceptance, of ${plural(exposure.count, "token", "tokens")}`
+  const { count: total, sum, le, counts } = exposure;
+  const longest = le[counts.findLastIndex((value) => value)];
+  $("exposed").textContent = !total ? "–" : longest === undefined ? `> ${duration(le.at(-1))}` : `≤ ${duration(longest)}`;
+  $("exposed-label").textContent = total
+    ? `the longest from revocation to the last acceptance, of ${plural(total, "token", "tokens")}; ${duration(round(sum / total))} on average`
     : "from revocation to the last acceptance";
   drawExposure($("exposure"), exposure);
 }

@@ -1,6 +1,6 @@
 // The window: each revoked token that still passes, how long it will, and how often it has.
 
-import { ago, count, countdown, plural } from "./format.js";
+import { ago, count, countdown, isolated, plural } from "./format.js";
 import { now } from "./clock.js";
 
 const FAREWELL_MS = 4000;
@@ -12,6 +12,14 @@ export class Window {
     this.rows = new Map();
     this.running = false;
     this.drawn = 0;
+    list.addEventListener("scroll", () => this.hint());
+    new ResizeObserver(() => this.hint()).observe(list);
+  }
+
+  // Rows may end just where the list is cut off: that there are more is shown by fading the end.
+  hint() {
+    const { scrollTop, clientHeight, scrollHeight } = this.list;
+    this.list.classList.toggle("more", scrollTop + clientHeight < scrollHeight - 4);
   }
 
   // `whole` is whether the state lists all of them: only then is who isn't listed gone.
@@ -23,8 +31,11 @@ export class Window {
     gone.filter((row) => !ended.includes(row)).forEach((row) => this.drop(row));
     ended.forEach((row) => this.farewell(row));
     this.announce(ended);
+    const focused = document.activeElement;
     tokens.forEach((token, place) => this.place(token, place));
+    if (focused !== document.activeElement && this.list.contains(focused)) focused.focus(); // its row was moved
     this.running = true;
+    this.hint();
     this.draw();
     this.schedule();
   }
@@ -55,15 +66,17 @@ export class Window {
     const element = document.createElement("li");
     element.className = "token";
     element.dataset.key = token.token_key;
-    const cell = (className, text = "") => {
-      const span = document.createElement("span");
+    const cell = (className, text = "", kind = "span") => {
+      const span = document.createElement(kind);
       span.className = className;
       span.textContent = text;
       return span;
     };
     const short = token.token_key.slice(0, 12);
     const name = cell("name");
-    const who = cell("who", token.client_id ?? "unknown client");
+    // Isolated: a name with characters that turn the direction of writing turns nothing beside it.
+    const client = token.client_id ?? "unknown client";
+    const who = cell("who", client, "bdi");
     const key = cell("key", ` ${short}…`);
     key.title = token.token_key;
     const what = cell("what");
@@ -74,28 +87,34 @@ export class Window {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = "Evict";
-    button.ariaLabel = `Evict token ${short} of ${token.client_id ?? "unknown client"}`;
+    button.ariaLabel = `Evict token ${short} of ${isolated(client)}`;
     button.addEventListener("click", () => this.onEvict(token.token_key, button));
     element.append(name, left, button, bar);
     return { token, element, what, left, bar, button, lapsed: false };
   }
 
   farewell(row) {
+    const focused = row.element.contains(document.activeElement);
     row.lapsed = true;
     row.evicted = row.lapsesAt > now() + 1500;
     row.element.classList.add("lapsed");
     row.left.textContent = row.evicted ? "evicted" : "lapsed";
     row.what.textContent = `passed ${plural(row.token.stale_accepts, "time", "times")} after its revocation`;
+    if (focused) this.goOn(row); // its button can't be seen any more
     setTimeout(() => this.drop(row), FAREWELL_MS);
   }
 
   drop(row) {
     if (this.rows.get(row.token.token_key) === row) this.rows.delete(row.token.token_key);
-    // A keyboard that was on this row goes on with the next.
-    if (row.element.contains(document.activeElement)) {
-      (row.element.nextElementSibling?.querySelector("button") ?? this.list.closest("section")).focus();
-    }
+    if (row.element.contains(document.activeElement)) this.goOn(row);
     row.element.remove();
+  }
+
+  // A keyboard that was on a row goes on with the next one that has something to press.
+  goOn(row) {
+    const later = [...this.list.children].slice([...this.list.children].indexOf(row.element) + 1);
+    const next = later.find((element) => !element.classList.contains("lapsed") && !element.querySelector("button").hidden);
+    (next?.querySelector("button") ?? this.list.closest("section")).focus();
   }
 
   announce(rows) {
