@@ -63,7 +63,7 @@ class Gateway:
         self._clock = clock or SystemClock()
         self._resolver = resolver or Resolver(monotonic=self._clock.monotonic)
         self._owns_store = store is None
-        self.store = store or open_store(settings.store)
+        self.store = store or open_store(settings.store, resolver=self._resolver)
         self.revoked = RevokedTokens(
             max_age_seconds=widest_max_age(settings), clock=self._clock, metrics=self.metrics
         )

@@ -24,6 +24,7 @@ from gateway.errors import SettingsError, StoreUnavailable
 from gateway.extras import how_to_install
 from gateway.patience import Patience
 from gateway.redis_faults import is_refusal, reason_of
+from gateway.resolver import Resolver
 from gateway.round_trips import (
     FOR_EVER,
     NOT_THERE,
@@ -34,6 +35,7 @@ from gateway.round_trips import (
     values_and_lives,
 )
 from gateway.settings.store_url import StoreUrl, parse_store_url
+from gateway.store_connections import resolve_by
 from gateway.tokens import Found, TokenKey
 
 log = structlog.stdlib.get_logger(__name__)
@@ -398,7 +400,7 @@ def _text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def open_store(store: settings.Store) -> TokenStore:
+def open_store(store: settings.Store, *, resolver: Resolver | None = None) -> TokenStore:
     """Return the token store that settings describe; it connects when first used.
 
     Raises:
@@ -417,6 +419,9 @@ def open_store(store: settings.Store) -> TokenStore:
         client, sentinels = _open_by_sentinel(url, options, store.max_connections)
     else:
         client = _open_one(url, options, store)
+    if resolver is not None and url.kind not in {"memory", "unix"}:
+        for each in (client, *sentinels):
+            resolve_by(resolver, each)
     return TokenStore(
         client,
         key_prefix=store.key_prefix,
