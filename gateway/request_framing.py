@@ -64,17 +64,18 @@ class RequestFramer:
     """Finds the end of one request after the other.
 
     ``heads`` counts the header sections that have ended. Of the request at hand ``to_head`` tells
-    whether its method is HEAD, be it malformed otherwise, and ``had_trailers`` what it says.
+    whether its method is HEAD, be it malformed otherwise, ``had_trailers`` what it says, and
+    ``is_last`` whether nothing that follows it can be told from what may be its content.
     """
 
     __slots__ = (
         *("_content", "_left", "_line", "_state", "_surplus"),
-        *("had_trailers", "heads", "to_head"),
+        *("had_trailers", "heads", "is_last", "to_head"),
     )
 
     def __init__(self) -> None:
         self.heads = 0
-        self.had_trailers = self.to_head = False
+        self.had_trailers = self.is_last = self.to_head = False
         self._state = _BETWEEN
         self._line = bytearray()  # what is here of a header section, a chunk line or a trailer
         self._left = 0  # of the content, a chunk, the end of one, or the trailers
@@ -99,7 +100,7 @@ class RequestFramer:
     def next(self) -> None:
         """Begin with another request."""
         self._state = _BETWEEN
-        self.had_trailers = False
+        self.had_trailers = self.is_last = False
 
     def take(self, data: bytes, max_head: int) -> tuple[bytes, bytes]:
         """Return what of ``data`` belongs to the request at hand, and what lies behind it.
@@ -177,7 +178,10 @@ class RequestFramer:
         length, chunked = body_framing(lengths, codings, http_1_1=match[2] == b"1")
         self._left = length or 0
         self._content = self._surplus = 0
-        if match[1] == b"CONNECT":  # refused; whatever follows is read as nothing
+        connects = match[1] == b"CONNECT"
+        # Neither has content (RFC 9110 §9.3.6, §9.3.8), so to others it is the next request.
+        self.is_last = connects or (match[1] == b"TRACE" and (chunked or bool(length)))
+        if connects:  # whatever follows is read as nothing
             self._state = _WHOLE
         elif chunked:
             self._state = _SIZE

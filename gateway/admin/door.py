@@ -4,17 +4,20 @@ It is served beside the traffic: whoever reaches it must not take what traffic n
 """
 
 import asyncio
+import secrets
 import socket
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from gateway.accepting import Acceptor, Counting, PlainEntrance
 from gateway.admin.guard import MOST_BODY_BYTES
 from gateway.clock import Clock
 from gateway.descriptors import MOST_ADMIN_CONNECTIONS
+from gateway.errors import GatewayError
+from gateway.exchange import RelayedResponse, error_parts, reason_phrase
 from gateway.listeners import authority, listening_sockets
+from gateway.proxy.framed import FramedConnection
 from gateway.settings import Admin
 
 HEAD_SECONDS = 10.0
@@ -25,6 +28,7 @@ IDLE_SECONDS = 75.0
 _LINGER_SECONDS = 1.0
 _SHUTDOWN_SECONDS = 5.0
 _BACKLOG = 128
+_MOST_HEAD_BYTES = 16 * 1024
 
 
 class AdminDoor:
@@ -103,10 +107,10 @@ class _Connections:
         return False
 
 
-class AdminConnection(RequestHandler):
+class AdminConnection(FramedConnection):
     """One connection of the admin port."""
 
-    __slots__ = ("_connections", "_deadlines")
+    __slots__ = ("_connections",)
 
     def __init__(
         self,
@@ -118,7 +122,6 @@ class AdminConnection(RequestHandler):
     ) -> None:
         super().__init__(server, loop=loop, **kwargs)
         self._connections = connections
-        self._deadlines: dict[str, asyncio.TimerHandle] = {}
 
     @property
     def busy(self) -> bool:
@@ -133,6 +136,7 @@ class AdminConnection(RequestHandler):
             self._manager = None  # and aiohttp has nothing to clean up
             return
         super().connection_made(transport)
+        self._begin_reading()
         self._connections.open[self] = None
         self._begin("head", HEAD_SECONDS)
 
@@ -144,13 +148,29 @@ class AdminConnection(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a header section that began must end in time."""
-        count = self._request_count
+        """Read on; the first header section must end in time, as all that begin must."""
         super().data_received(data)
-        if self._request_count > count:
+        if self._request_count:
             self._end("head")
-        elif self._waiter is not None and not self._waiter.done():
-            self._begin("head", HEAD_SECONDS)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what isn't HTTP, repeating none of it."""
+        if not isinstance(exc, GatewayError):
+            return super().handle_error(request, status, exc, message)
+        fields, body = error_parts(exc, secrets.token_hex(16).encode())
+        response = RelayedResponse(exc.status, reason_phrase(exc.status), fields, body=body)
+        response.minor_version, response.bodiless = 1, self.to_head
+        response.force_close()
+        return response
+
+    def _head_limits(self) -> tuple[int, float]:
+        return _MOST_HEAD_BYTES, HEAD_SECONDS
 
     def pause_writing(self) -> None:
         """Give the client a time to take what waits for it."""

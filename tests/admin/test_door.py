@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 from aiohttp import web
@@ -115,3 +115,60 @@ async def test_an_answer_that_is_not_read(port: Port, monkeypatch: pytest.Monkey
         assert server is not None
         await until(lambda: bool(server.connections))
         await until(lambda: not server.connections)
+
+
+SMUGGLED = request("/held", token=None)
+LENGTH = f"Content-Length: {len(SMUGGLED)}"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status"),
+    [
+        ([request("/", LENGTH, method="CONNECT", token=None) + SMUGGLED], 404),
+        ([request("/", LENGTH, method="CONNECT", token=None), SMUGGLED], 404),
+        ([request("/", LENGTH, method="TRACE", token=None) + SMUGGLED], 405),
+        ([request("/", "Connection: close", token=None) + SMUGGLED], 200),
+        ([request("/", version="RTSP/1.0", token=None) + SMUGGLED], 400),
+        ([request("/", "Content-Length: 5", "Content-Length: 5", token=None) + SMUGGLED], 400),
+        ([request("/", "X: " + "x" * 20_000, token=None)], 431),
+        ([b"\x16\x03\x01\x02\x00"], 400),
+    ],
+)
+async def test_nothing_is_smuggled_to_the_admin_port(
+    port: Port, pieces: list[bytes], status: int
+) -> None:
+    """What follows a request there is read by the same rules as on the other ports."""
+    async with connect(port.door.url) as client:
+        await client.send(pieces[0])
+        answer = await client.answer()
+        assert (answer.version, answer.status) == (b"HTTP/1.1", status)
+        assert answer.values("Connection") == [b"close"]
+        for piece in pieces[1:]:
+            with suppress(ConnectionError):
+                await client.send(piece)
+        assert await client.ended()
+    assert port.asked == 0
+
+
+async def test_an_upgrade_costs_no_byte_on_the_admin_port(port: Port) -> None:
+    """It is ignored, and the request behind it keeps its content, which comes later."""
+    async with connect(port.door.url) as client:
+        upload = request("/nowhere", method="POST", body=SMUGGLED, token=None)
+        fields = ["Connection: Upgrade", "Upgrade: foo"]
+        await client.send(request("/", *fields, token=None), upload[:-10])
+        assert [(await client.answer()).status for _ in range(2)] == [200, 404]
+        await client.send(upload[-10:], request("/", token=None))
+        assert (await client.answer()).status == 200
+    assert port.asked == 0
+
+
+async def test_a_later_header_section_has_its_time_on_the_admin_port(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first has."""
+    monkeypatch.setattr(door, "HEAD_SECONDS", 0.05)
+    async with connect(port.door.url) as client:
+        await client.send(request("/", token=None))
+        assert (await client.answer()).status == 200
+        await client.send(b"GET / HT")
+        assert await client.ended()

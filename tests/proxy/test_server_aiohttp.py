@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from aiohttp import ClientSession, DummyCookieJar, TCPConnector, client_proto, web, web_protocol
+from aiohttp.base_protocol import BaseProtocol
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientResponse
 from aiohttp.http_writer import StreamWriter
@@ -17,11 +18,18 @@ from gateway.proxy.server import GatewayConnection, require_c_parser
 from gateway.upstream import open_session
 
 ATTRIBUTES = [
+    (RequestHandler, "_close"),
     (RequestHandler, "_current_request"),
     (RequestHandler, "_force_close"),
+    (RequestHandler, "_keepalive_timeout"),
     (RequestHandler, "_loop"),
     (RequestHandler, "_manager"),
     (RequestHandler, "_messages"),
+    (RequestHandler, "_next_keepalive_close_time"),
+    (RequestHandler, "_upgraded"),
+    (BaseProtocol, "_buffer_paused"),
+    (BaseProtocol, "_parser"),
+    (BaseProtocol, "_reading_paused"),
     (RequestHandler, "_request_count"),
     (RequestHandler, "_waiter"),
     (ResponseHandler, "_payload"),
@@ -40,11 +48,17 @@ METHODS = [
     (RequestHandler, "connection_lost", "self, exc"),
     (RequestHandler, "connection_made", "self, transport"),
     (RequestHandler, "data_received", "self, data"),
+    (RequestHandler, "finish_response", "self, request, resp, start_time"),
     (RequestHandler, "force_close", "self"),
     (RequestHandler, "handle_error", "self, request, status, exc, message"),
     (RequestHandler, "log_exception", "self, args, kw"),
     (RequestHandler, "pause_writing", "self"),
     (RequestHandler, "resume_writing", "self"),
+    (RequestHandler, "set_parser", "self, parser, data_received_cb"),
+    (RequestHandler, "shutdown", "self, timeout"),
+    (RequestHandler, "_pause_transport_reading", "self"),
+    (RequestHandler, "_process_keepalive", "self"),
+    (RequestHandler, "_resume_transport_reading", "self"),
     (ResponseHandler, "is_connected", "self"),
     (ResponseHandler, "set_exception", "self, exc, exc_cause"),
     (StreamWriter, "send_headers", "self"),
