@@ -12,13 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ONLY_STORE = (
-    *("store.py", "round_trips.py", "redis_faults.py", "tracking.py", "notices.py"),
-    *("keymanager/", "demo/stack.py"),
+    *("store.py", "store_connections.py", "round_trips.py", "redis_faults.py"),
+    *("tracking.py", "notices.py", "keymanager/", "demo/stack.py"),
 )
 """Who may import redis: the store, its feed, notices, the key manager, and the demo's memory."""
 PURE = (
-    *("bearer", "bound", "cache", "entries", "errors", "headers", "request_head"),
-    *("revocations", "routes", "tokens"),
+    *("answer_head", "answer_reader", "bearer", "bound", "cache", "entries", "errors", "framing"),
+    *("headers", "request_head", "revocations", "routes", "shares", "suspects", "tokens"),
 )
 TESTED_BY = {
     # What only composes others is tested as a whole.
