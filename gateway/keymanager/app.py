@@ -37,7 +37,12 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "86400",
 }
 
-HTTP_ERRORS = {404: "not_found", 405: "method_not_allowed", 413: "content_too_large"}
+HTTP_ERRORS = {
+    403: "access_denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "content_too_large",
+}
 
 CHALLENGE = 'Basic realm="key manager", charset="UTF-8"'
 

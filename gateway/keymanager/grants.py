@@ -162,6 +162,9 @@ class AdminCall:
 
     async def post(self, request: web.Request) -> web.Response:
         """End what is named, and say how many grants or tokens that were: 0 is no error."""
+        if "Origin" in request.headers:
+            # A page's doing, with a password that the browser remembers; a REST client sends none.
+            raise web.HTTPForbidden
         authorization = request.headers.getall("Authorization", [])
         admin = admin_credentials(authorization, self._addresses.of(request))
         if not self._directory.authenticate_admin(admin):

@@ -350,3 +350,14 @@ async def test_names_are_shown_as_text(start: Start) -> None:
     await km.password(nasty)
     shown = await sign_in(km)
     assert ("<b>" in shown.text, listed(shown)[0]["client"]) == (False, nasty[0])
+
+
+async def test_a_page_is_no_administrator(km: Driver) -> None:
+    """Another site's page, in a browser that remembers the password, revokes nothing."""
+    tokens = await km.password()
+    pair = b64encode(b"root:over:all+%41").decode()
+    headers = {"Authorization": f"Basic {pair}", "Origin": "https://evil.example"}
+    form = {"username": "alice"}
+    reply = await read(await km.http.post("/admin/revoke", data=form, headers=headers))
+    assert reply.error == (403, "access_denied")
+    assert await km.active(tokens["access_token"]) == [True]
