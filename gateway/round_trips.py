@@ -69,10 +69,11 @@ async def run_in_cluster(client: RedisCluster, commands: Sequence[Command]) -> l
     A slot that is half migrated is asked for where it is to go, and one that has moved is
     followed, one command after another: those are few.
     """
-    pipe = client.pipeline()
-    for command in commands:
-        pipe.execute_command(*command)
-    answers = await pipe.execute(raise_on_error=False, allow_redirections=False)
+    answers = await _in_one(client, commands)
+    if any(isinstance(answer, RedisCluster.ERRORS_ALLOW_RETRY) for answer in answers):
+        # As redis-py's own pipelines: it looks at the Cluster anew, once.
+        await client.aclose()
+        answers = await _in_one(client, commands)
     for number, answer in enumerate(answers):
         if isinstance(answer, AskError | MovedError | TryAgainError):
             answers[number] = await _redirected(client, commands[number], answer)
@@ -84,6 +85,13 @@ def raise_first(answers: Sequence[Any]) -> None:
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer
+
+
+async def _in_one(client: RedisCluster, commands: Sequence[Command]) -> list[Any]:
+    pipe = client.pipeline()
+    for command in commands:
+        pipe.execute_command(*command)
+    return await pipe.execute(raise_on_error=False, allow_redirections=False)
 
 
 async def _redirected(client: RedisCluster, command: Command, error: RedisError) -> Any:

@@ -1,7 +1,7 @@
 """Round trips that redis-py doesn't make: lives beside values, and slots that are moving."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -148,3 +148,19 @@ async def test_a_pooled_connection_that_died(tmp_path_factory: pytest.TempPathFa
     assert await values_and_lives(store.client, [b"a"]) == ([None], [-2])  # type: ignore[arg-type]
     await store.close()
     server.stop()
+
+
+async def test_a_cluster_whose_connections_died(cluster: TwoMasters, store: TokenStore) -> None:
+    """The next call connects anew and looks at the Cluster again, for reading and for writing."""
+    (key, *_), _ = tokens_of(store)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: store.find_many([key]),
+        lambda: store.get_many([key]),
+        lambda: store.put(key, DOCUMENT, expires_in_seconds=60),
+        lambda: store.delete([key]),
+    ]
+    for call in calls:
+        for client in cluster.clients:
+            client.execute_command("CLIENT KILL", "TYPE", "normal", "SKIPME", "yes")
+        await call()
+    assert await store.get_many([key]) == [None]
