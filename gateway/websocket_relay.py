@@ -14,9 +14,11 @@ from gateway.websocket_frames import (
     MESSAGE_TOO_BIG,
     Close,
     FrameReader,
+    Mask,
     Piece,
     Violation,
     frame,
+    masked_purely,
 )
 
 
@@ -67,21 +69,24 @@ class Relay:
     of another frame to the upstream; ``most_message`` bounds a message, where it isn't 0.
     """
 
-    def __init__(self, *, new_key: Callable[[], bytes], most_message: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        new_key: Callable[[], bytes],
+        most_message: int = 0,
+        mask: Mask = masked_purely,
+    ) -> None:
         self._new_key = new_key
+        self._mask = mask
         self._ends = {
-            end: _Standing(FrameReader(masked=end is End.CLIENT, most_message=most_message))
+            end: _Standing(
+                FrameReader(masked=end is End.CLIENT, most_message=most_message, mask=mask)
+            )
             for end in End
         }
         self.violation: tuple[End, Violation] | None = None
-
-    @property
-    def is_closing(self) -> bool:
+        self.is_closing = False
         """Whether the end has begun: nobody should wait for it for ever."""
-        return any(
-            standing.told or standing.gone or standing.said is not None
-            for standing in self._ends.values()
-        )
 
     @property
     def is_over(self) -> bool:
@@ -97,33 +102,40 @@ class Relay:
         standing = self._ends[end]
         return standing.told and (standing.broken or self._ends[end.other].gone)
 
+    def has_more(self, end: End) -> bool:
+        """Whether an end has said more than was read at a time: ``receive`` nothing for it."""
+        return self._ends[end].reader.has_more
+
     def receive(self, end: End, data: bytes) -> Writes:
         """Take what an end says."""
-        standing, other = self._ends[end], self._ends[end.other]
-        parts: dict[End, list[bytes]] = {End.CLIENT: [], End.UPSTREAM: []}
-        for event in standing.reader.feed(data):
-            if isinstance(event, Piece):
-                if not other.told and not other.gone:
-                    parts[end.other].append(
-                        self._frame(end.other, event.opcode, event.payload, final=event.final)
-                    )
-            elif isinstance(event, Close):
-                standing.said = event
-                parts[end.other].append(self._tell(end.other, other.echo or event))
-            else:
-                standing.broken = True
-                self.violation = end, event
-                told = Close(event.code)
-                parts[end].append(self._tell(end, told))
-                too_big = event.code == MESSAGE_TOO_BIG
-                parts[end.other].append(
-                    self._tell(end.other, told if too_big else _LOST[end.other])
-                )
-        return {to: b"".join(frames) for to, frames in parts.items() if any(frames)}
+        standing, to = self._ends[end], end.other
+        events = standing.reader.feed(data)
+        if not events:
+            return {}
+        last = None if isinstance(events[-1], Piece) else events.pop()
+        other = self._ends[to]
+        passed = b""
+        if not other.told and not other.gone:
+            passed = b"".join(
+                [self._frame(to, *event) for event in events if isinstance(event, Piece)]
+            )
+        if isinstance(last, Close):
+            self.is_closing = True
+            standing.said = last
+            passed += self._tell(to, other.echo or last)
+        elif isinstance(last, Violation):
+            standing.broken = True
+            self.violation = end, last
+            told = Close(last.code)
+            passed += self._tell(to, told if last.code == MESSAGE_TOO_BIG else _LOST[to])
+            return {
+                each: said for each, said in ((end, self._tell(end, told)), (to, passed)) if said
+            }
+        return {to: passed} if passed else {}
 
     def lose(self, end: End) -> Writes:
         """Take it that an end's connection is gone."""
-        self._ends[end].gone = True
+        self._ends[end].gone = self.is_closing = True
         return self._close_both({end.other: self._ends[end.other].echo or _LOST[end.other]})
 
     def close(self, code: int) -> Writes:
@@ -144,9 +156,9 @@ class Relay:
         standing = self._ends[end]
         if standing.told or standing.gone:
             return b""
-        standing.told = True
-        return self._frame(end, CLOSE, close.payload)
+        standing.told = self.is_closing = True
+        return self._frame(end, CLOSE, close.payload, True)
 
-    def _frame(self, end: End, opcode: int, payload: bytes, *, final: bool = True) -> bytes:
+    def _frame(self, end: End, opcode: int, payload: bytes, final: bool) -> bytes:
         key = self._new_key() if end is End.UPSTREAM else b""
-        return frame(opcode, payload, final=final, key=key)
+        return frame(opcode, payload, final=final, key=key, mask=self._mask)

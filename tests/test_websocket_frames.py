@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.proxy.websocket import _masked
 from gateway.websocket_frames import (
     BINARY,
     CLOSE,
     CONTINUATION,
     INVALID_PAYLOAD,
     MESSAGE_TOO_BIG,
+    MOST_AT_ONCE,
     PING,
     PONG,
     PROTOCOL_ERROR,
@@ -24,7 +26,7 @@ from gateway.websocket_frames import (
     Violation,
     frame,
     is_sendable,
-    unmasked,
+    masked_purely,
 )
 
 KEY = b"\x01\x02\x03\x04"
@@ -71,11 +73,16 @@ def test_a_frame_as_the_rfc_has_it() -> None:
 
 
 @pytest.mark.parametrize("offset", range(9))
-def test_a_mask_that_begins_within_a_frame(offset: int) -> None:
+def test_a_mask_that_goes_on_within_a_frame(offset: int) -> None:
     """The mask goes on where the piece before it ended."""
-    payload = bytes(range(100))
-    masked = unmasked(payload, KEY)
-    assert unmasked(masked[offset:], KEY, offset) == payload[offset:]
+    payload = bytes(range(256)) * 20
+    begun = b"\x82\xfe" + len(payload).to_bytes(2, "big") + KEY
+    reader = FrameReader(masked=True)
+    masked = masked_purely(payload, KEY)
+    reader.feed(begun + masked[:offset])
+    (piece,) = reader.feed(masked[offset:])
+    assert isinstance(piece, Piece)
+    assert piece.payload == payload[offset:]
 
 
 @given(
@@ -110,7 +117,7 @@ def test_a_long_frame_streams() -> None:
     begun = bytes((0x82, 0x80 | 127)) + (1 << 30).to_bytes(8, "big") + KEY
     assert reader.feed(begun) == []
     payload = bytes(range(256)) * 4
-    masked = unmasked(payload, KEY)
+    masked = masked_purely(payload, KEY)
     assert reader.feed(masked[:7]) == [Piece(BINARY, payload[:7], final=False)]
     assert reader.feed(masked[7:]) == [Piece(CONTINUATION, payload[7:], final=False)]
     assert reader._held == b""
@@ -175,11 +182,12 @@ def test_what_breaks_the_protocol(data: bytes, masked: bool) -> None:
     """1002, as soon as the two bytes are here that say so, or the length."""
     if masked:
         # The same with a mask of zeros after each header, where there is one.
-        data = _masked(data)
+        data = zero_masked(data)
     assert told(data, masked=masked) == PROTOCOL_ERROR
 
 
-def _masked(data: bytes) -> bytes:
+def zero_masked(data: bytes) -> bytes:
+    """Return frames with a mask that changes nothing."""
     out, at = b"", 0
     while at < len(data):
         length, start = data[at + 1] & 0x7F, at + 2
@@ -322,3 +330,24 @@ def test_whatever_comes(data: bytes, masked: bool) -> None:
     assert [event for event in pieces if not isinstance(event, Piece)] == [
         event for event in whole if not isinstance(event, Piece)
     ]
+
+
+def test_very_many_frames_are_read_in_parts() -> None:
+    """So that the loop doesn't stand still for a piece that is full of empty frames."""
+    reader = FrameReader(masked=True)
+    one = frame(PING, b"", key=KEY)
+    count = 3 * MOST_AT_ONCE + 7
+    got = reader.feed(one * count)
+    assert len(got) == MOST_AT_ONCE
+    while reader.has_more:
+        got += reader.feed(b"")
+    assert got == [Piece(PING, b"")] * count
+    assert reader._held == b""
+
+
+@given(st.binary(max_size=200), st.binary(min_size=4, max_size=4))
+def test_the_compiled_mask_is_the_pure_one(payload: bytes, key: bytes) -> None:
+    """Byte for byte (RFC 6455 §5.3), and put on twice it is gone."""
+    expected = bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    assert masked_purely(payload, key) == _masked(payload, key) == expected
+    assert masked_purely(expected, key) == payload

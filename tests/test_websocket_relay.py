@@ -1,8 +1,11 @@
 """A relay's decisions: who hears what, and when it is over."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.websocket_frames import (
     BINARY,
@@ -11,6 +14,9 @@ from gateway.websocket_frames import (
     PING,
     PROTOCOL_ERROR,
     TEXT,
+    WHOLE,
+    FrameReader,
+    Piece,
     frame,
 )
 from gateway.websocket_relay import End, Relay, Writes
@@ -167,3 +173,50 @@ def test_giving_up(end: End) -> None:
     assert not both.has_closed(end.other)
     assert both.give_up() == heard(end, CLOSE, close(3000))
     assert both.give_up() == {}
+
+
+_MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from([TEXT, BINARY]),
+        # The sizes of its fragments: whole ones, and those that stream.
+        st.lists(st.sampled_from([0, 1, 7, 125, 126, WHOLE, WHOLE + 1, 3 * WHOLE]), min_size=1),
+    ),
+    max_size=3,
+)
+
+
+@given(
+    messages=_MESSAGES,
+    cuts=st.lists(st.integers(0, 40_000), max_size=6),
+    end=st.sampled_from(End),
+    pinged=st.booleans(),
+)
+def test_the_same_messages_arrive(
+    messages: list[tuple[int, list[int]]], cuts: list[int], end: End, pinged: bool
+) -> None:
+    """However they are fragmented and cut, the other end reads the same, and in good order."""
+    sent, data = [], b""
+    for opcode, sizes in messages:
+        content = ("\u20ac" * sum(sizes)).encode()[: sum(sizes)]
+        if opcode == TEXT:
+            content = b"x" * sum(sizes)
+        sent.append((opcode, content))
+        at = 0
+        for number, size in enumerate(sizes):
+            final = number == len(sizes) - 1
+            part = content[at : at + size]
+            data += said(end, CONTINUATION if number else opcode, part, final=final)
+            at += size
+            if pinged:
+                data += said(end, PING, b"p")
+    both, wire = Relay(new_key=lambda: b"kkkk"), b""
+    for start, stop in pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
+        wire += both.receive(end, data[start:stop]).get(end.other, b"")
+    got: list[tuple[int, bytes]] = []
+    for event in FrameReader(masked=end is CLIENT).feed(wire):
+        assert isinstance(event, Piece)
+        if event.opcode in {TEXT, BINARY}:
+            got.append((event.opcode, event.payload))
+        elif event.opcode == CONTINUATION:
+            got[-1] = got[-1][0], got[-1][1] + event.payload
+    assert got == sent

@@ -13,6 +13,7 @@ from typing import Any, cast
 import aiohttp
 import structlog
 from aiohttp import ClientResponse, StreamReader, web
+from aiohttp._websocket.helpers import websocket_mask
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_writer import StreamWriter
 
@@ -35,6 +36,12 @@ log = structlog.stdlib.get_logger(__name__)
 _CLOSE_TIMEOUT_SECONDS = 5.0
 _READ_AHEAD = 4096  # bytes that wait for an end to take what is before them
 _new_key = partial(os.urandom, 4)
+
+
+def _masked(payload: bytes, key: bytes) -> bytes:
+    data = bytearray(payload)
+    websocket_mask(key, data)  # compiled, where there is a wheel
+    return bytes(data)
 
 
 class WebSocketProxy:
@@ -79,7 +86,7 @@ class WebSocketProxy:
         await response.prepare(exchange.request)
         response.send_head()
         exchange.status = response.status
-        relay = Relay(new_key=_new_key, most_message=self._most_message)
+        relay = Relay(new_key=_new_key, most_message=self._most_message, mask=_masked)
         talk = self._open[id(exchange)] = _Talk(exchange.request, upstream, relay)
         try:
             if self._closing:  # it came too late to be told with the others
@@ -143,6 +150,7 @@ class _Side:
         loop = asyncio.get_running_loop()
         assert protocol.transport is not None
         self.transport = protocol.transport
+        self._protocol = protocol
         self.content = StreamReader(protocol, _READ_AHEAD, loop=loop)
         self._writer = StreamWriter(protocol, loop)
 
@@ -168,8 +176,9 @@ class _Side:
 
     async def drain(self) -> None:
         """Return when the operating system has taken what was sent."""
-        with suppress(ConnectionError):
-            await self._writer.drain()
+        if self._protocol.writing_paused:
+            with suppress(ConnectionError):
+                await self._writer.drain()
 
 
 class _Talk:
@@ -231,18 +240,24 @@ class _Talk:
         with suppress(aiohttp.ClientError, OSError):  # a reset is an end like any other
             while data := await side.content.readany():
                 self._do(self._relay.receive(end, data))
+                while self._relay.has_more(end):
+                    await other.drain()
+                    await asyncio.sleep(0)  # others have their turn
+                    self._do(self._relay.receive(end, b""))
                 await other.drain()
         self._do(self._relay.lose(end))
 
     def _do(self, writes: Writes) -> None:
         for end, data in writes.items():
             self._sides[end].write(data)
+        if not self._relay.is_closing:
+            return
         for end, side in self._sides.items():
             if self._relay.leaves(end):
                 side.say_no_more()
         if self._relay.is_over:
             self._over.set()
-        elif self._relay.is_closing and self._patience is None:
+        elif self._patience is None:
             loop = asyncio.get_running_loop()
             self._patience = loop.call_later(_CLOSE_TIMEOUT_SECONDS, self._give_up)
 
