@@ -414,6 +414,11 @@ class _Connector(TCPConnector):
         super().__init__(**options)
         self._upstreams = upstreams
 
+    @property
+    def limit_per_host(self) -> int:
+        """No limit of its own: aiohttp's is set so that it counts, and ``shares`` judges."""
+        return 0
+
     def _available_connections(self, key: ConnectionKey) -> int:
         """Return how many connections more an upstream may have (``shares``)."""
         counts = {each: len(held) for each, held in self._acquired_per_host.items() if held}

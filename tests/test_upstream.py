@@ -124,7 +124,7 @@ async def test_time_outs(session: ClientSession) -> None:
     assert (timeout.connect, timeout.sock_connect, timeout.sock_read) == (5.0, 5.0, 6.0)
     assert session.connector is not None
     assert session.connector.limit == 8
-    assert session.connector.limit_per_host == 8
+    assert session.connector.limit_per_host == 0
 
 
 async def test_it_remembers_nothing(session: ClientSession) -> None:
