@@ -105,7 +105,7 @@ class Supervisor:
         return 1 if self._failed else 0
 
     async def _open_admin(self) -> AdminDoor:
-        app = application()
+        app = application(Access(self._settings.admin))
         FleetEvents(self._admin, self._settings.admin, self._guard).add_to(app)
         self._admin.add_to(app)
         door = AdminDoor(app, counting=self._metrics, clock=self._clock)

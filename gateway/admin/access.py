@@ -42,12 +42,17 @@ class Access:
         ``headers`` by any case; ``changing`` calls need a token wherever they come from.
         """
         return (
-            self._judge_host(headers.get("Host", ""))
+            self.judge_host(headers.get("Host", ""))
             or _judge_origin(headers)
             or self._judge_token(headers.get("Authorization", ""), changing=changing)
         )
 
-    def _judge_host(self, host: str) -> Refusal | None:
+    def judge_host(self, host: str) -> Refusal | None:
+        """Return why nothing is told to those who ask under a name, or ``None``.
+
+        On loopback it must be this machine's: a page whose name was rebound to 127.0.0.1 would
+        read even the metrics.
+        """
         if not self._on_loopback:
             return None  # whatever the port is called there, a token is needed
         name = _bare(_host_name(host))

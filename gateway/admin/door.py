@@ -9,9 +9,12 @@ import socket
 from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from gateway.accepting import Acceptor, Counting, PlainEntrance
-from gateway.admin.guard import MOST_BODY_BYTES
+from gateway.admin.access import Access
+from gateway.admin.answers import refusal_response
+from gateway.admin.guard import MOST_BODY_BYTES, Handler
 from gateway.clock import Clock
 from gateway.descriptors import MOST_ADMIN_CONNECTIONS
 from gateway.errors import GatewayError
@@ -78,9 +81,25 @@ class AdminDoor:
         await self._runner.cleanup()
 
 
-def application() -> web.Application:
-    """Return an application that takes as much as the API needs."""
-    return web.Application(client_max_size=MOST_BODY_BYTES)
+def application(access: Access | None = None) -> web.Application:
+    """Return an application that takes as much as the API needs.
+
+    With ``access`` each of its paths is asked under its own names only; without, who hands the
+    requests on has judged them.
+    """
+    middlewares = [] if access is None else [_under_its_own_names(access)]
+    return web.Application(client_max_size=MOST_BODY_BYTES, middlewares=middlewares)
+
+
+def _under_its_own_names(access: Access) -> Middleware:
+    @web.middleware
+    async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Who sends no Host is no browser; checks of health by HTTP/1.0 do that.
+        host = request.headers.get("Host")
+        refusal = None if host is None else access.judge_host(host)
+        return await handler(request) if refusal is None else refusal_response(refusal)
+
+    return judge
 
 
 class _Connections:

@@ -60,7 +60,7 @@ class AdminPort:
 
     def build(self, admin: Admin) -> web.Application:
         """Return everything that the port serves, by these settings."""
-        app = application()
+        app = application(Access(admin))
         self.add_to(app, admin)
         return app
 

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from aiohttp import web
-from proxy.gateways import until
+from proxy.gateways import running, until
 from wire import connect, request
 
 from gateway.admin import door
@@ -172,3 +172,35 @@ async def test_a_later_header_section_has_its_time_on_the_admin_port(
         assert (await client.answer()).status == 200
         await client.send(b"GET / HT")
         assert await client.ended()
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/livez", "/readyz", "/", "/page/page.js", "/nowhere"]
+)
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("evil.test:9090", False),
+        ("127.0.0.1.evil.test", False),
+        ("", False),
+        ("127.0.0.1:9090", True),
+        ("localhost", True),
+        ("[::1]:9090", True),
+        ("proxy.internal", True),
+        (None, True),
+    ],
+)
+async def test_nothing_is_told_under_a_name_that_was_rebound(
+    path: str, host: str | None, *, told: bool
+) -> None:
+    """A page at http://evil.test:9090, now 127.0.0.1, reads neither metrics nor health."""
+    settings = {"port": 0, "hosts": ["proxy.internal"]}
+    async with (
+        running("http://127.0.0.1:1", admin=settings) as gateway,
+        connect(gateway.admin_url) as client,
+    ):
+        named = b"" if host is None else f"Host: {host}\r\n".encode()
+        version = b"1.0" if host is None else b"1.1"
+        await client.send(b"GET " + path.encode() + b" HTTP/" + version + b"\r\n" + named + b"\r\n")
+        status = (await client.answer()).status
+        assert (status != 421) == told

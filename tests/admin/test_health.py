@@ -13,7 +13,7 @@ from gateway.app import Gateway
 
 async def asked(url: str, path: str, *, method: str = "GET") -> tuple[int, bytes]:
     """Return status and content of a resource of the admin port."""
-    data = request(path, method=method, token=None)
+    data = request(path, "Host: localhost", method=method, token=None)
     answer = await fetch(url, data, bodiless=method == "HEAD")
     if answer.status < 400 or answer.status == 503:
         assert answer.values("Cache-Control") == [b"no-store"]
@@ -61,7 +61,7 @@ async def test_metrics() -> None:
     async with recording() as backend, running(backend.url) as gateway:
         for token in ("good", "bad", None):
             await fetch(gateway.url, request("/", token=token))
-        answer = await fetch(gateway.admin_url, request("/metrics", token=None))
+        answer = await fetch(gateway.admin_url, request("/metrics", "Host: localhost", token=None))
         assert (answer.value("Content-Type") or b"").startswith(b"text/plain; version=")
         families = list(text_string_to_metric_families(answer.body.decode()))
     assert all(family.name.startswith("gateway_") for family in families)

@@ -58,9 +58,25 @@ async def test_the_port_closes_while_somebody_watches(settings: Settings, clock:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
-async def test_health_and_metrics_are_open_under_any_name(settings: Settings, path: str) -> None:
+async def test_health_and_metrics_are_open_by_address(settings: Settings, path: str) -> None:
     """Orchestrators and Prometheus ask by address, and have no token."""
-    async with Gateway(settings) as gateway, aiohttp.ClientSession() as session:
+    async with (
+        Gateway(settings) as gateway,
+        aiohttp.ClientSession() as session,
+        session.get(f"{gateway.admin_url}{path}") as answer,
+    ):
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
+async def test_beyond_loopback_health_and_metrics_are_open_under_any_name(
+    settings: Settings, path: str
+) -> None:
+    """Whatever the service is called there."""
+    admin = Admin(host="0.0.0.0", port=0, token=SecretStr("s3cret"))
+    beyond = settings.model_copy(update={"admin": admin})
+    async with Gateway(beyond) as gateway, aiohttp.ClientSession() as session:
+        url = gateway.admin_url.replace("0.0.0.0", "127.0.0.1")
         headers = {"Host": "whatever.example"}
-        async with session.get(f"{gateway.admin_url}{path}", headers=headers) as answer:
+        async with session.get(f"{url}{path}", headers=headers) as answer:
             assert answer.status == 200

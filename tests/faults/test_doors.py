@@ -109,5 +109,7 @@ async def test_half_requests_to_the_admin_port_keep_nobody_out() -> None:
         with ExitStack() as stack:
             for half in silent(gateway.admin_url, 100, stack):
                 half.sendall(b"GET /livez HTTP/1.1\r\nHo")
-            assert (await fetch(gateway.admin_url, request("/livez"))).status == 200
+            assert (
+                await fetch(gateway.admin_url, request("/livez", "Host: localhost"))
+            ).status == 200
             assert (await fetch(gateway.url, request("/"))).status == 200

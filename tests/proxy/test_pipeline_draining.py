@@ -16,7 +16,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 async def status_of(url: str) -> int:
     """Return the status of a GET."""
     parts = url.rpartition("/")
-    return (await fetch(parts[0], request("/" + parts[2]))).status
+    return (await fetch(parts[0], request("/" + parts[2], "Host: localhost"))).status
 
 
 async def test_the_grace_period(gateway: Gateway, backend: RecordingBackend) -> None:
@@ -24,7 +24,7 @@ async def test_the_grace_period(gateway: Gateway, backend: RecordingBackend) -> 
     drain = asyncio.create_task(gateway.drain(grace_seconds=3600))
     async with connect(gateway.url) as client:
         await until(lambda: gateway._health.terminating)
-        ready = await fetch(gateway.admin_url, request("/readyz"))
+        ready = await fetch(gateway.admin_url, request("/readyz", "Host: localhost"))
         assert (ready.status, ready.error["reason"]) == (503, "terminating")
         assert await status_of(f"{gateway.admin_url}/livez") == 200
         for data, status in (
