@@ -147,6 +147,18 @@ async def test_content_that_a_refusal_left_unread_is_never_a_request(
     assert backend.seen == []
 
 
+@pytest.mark.parametrize("method", ["LIST", "FOO", "connect", "SOURCE"])
+@pytest.mark.parametrize(("framing", "content"), [(LENGTH, SMUGGLED), (CHUNKED, IN_CHUNKS)])
+async def test_content_of_a_method_that_is_not_served_is_never_a_request(
+    gateway: Gateway, backend: RecordingBackend, method: str, framing: str, content: bytes
+) -> None:
+    """Nor what comes behind it, whatever the parser makes of such a method."""
+    async with connect(gateway.url) as client:
+        answer = await refused(client, request("/", framing, method=method, token="bad"), content)
+    assert answer.status in {401, 405, 501}
+    assert backend.seen == []
+
+
 @pytest.mark.parametrize(
     "pieces",
     [
