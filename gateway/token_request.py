@@ -41,14 +41,16 @@ def undoubted(body: Parameters, query: str | None) -> Parameters:
 
 
 def _pairs(parameters: Parameters) -> Iterator[tuple[str, str]]:
-    """Yield names and values, and those that stand within a value behind ";" too."""
+    """Yield names and values, and also those that there are where ";" parts them too."""
     for name, values in parameters.items():
         for value in values:
             yield name, value
-            for piece in value.split(";")[1:]:
-                within, equals, rest = piece.partition("=")
-                if equals:
-                    yield within, rest
+            first, *pieces = value.split(";")
+            if pieces:
+                yield name, first
+            for piece in pieces:
+                within, _, rest = piece.partition("=")
+                yield within, rest
 
 
 def _meant(name: str) -> str:
