@@ -260,7 +260,12 @@ Example, while `gateway demo` runs in another terminal:
 )
 @_flags(_WHERE, _LOAD, (_slo, _reports))
 @click.option(
-    "--out", type=_FILE, default="run.jsonl", show_default=True, metavar="FILE", help="The record."
+    "--out",
+    type=_FILE,
+    default="run.jsonl",
+    show_default=True,
+    metavar="FILE",
+    help="The record. One of an earlier run is replaced once this one has begun.",
 )
 @click.option("--quiet", is_flag=True, help="No progress, and only the verdict's line.")
 def run(

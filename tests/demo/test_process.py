@@ -16,7 +16,7 @@ from rich.console import Console
 from streams import closed
 
 from gateway.demo import DemoOptions
-from gateway.demo.curls import reference_curls, walkthrough
+from gateway.demo.curls import browser_grants, reference_curls, revocations, walkthrough
 from gateway.demo.process import browsable, show_stack, tell
 from gateway.demo.stack import Stack
 
@@ -143,7 +143,12 @@ def test_what_is_shown(console: Console) -> None:
     show_stack(console, STACK, DemoOptions())
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     url = "https://localhost:8443"
-    commands = [*reference_curls(url), *walkthrough(url, 15.0)]
+    commands = [
+        *reference_curls(url),
+        *browser_grants(url, STACK.redirect_uri),
+        *revocations(url),
+        *walkthrough(url, 15.0),
+    ]
     assert [curl.command for curl in commands if f"\n{curl.command}\n" not in text] == []
     addresses = (url, "http://localhost:8080", STACK.admin_url, STACK.key_manager_url)
     assert [address for address in addresses if address not in text] == []
@@ -168,3 +173,18 @@ def test_store_password_is_not_shown(console: Console) -> None:
 def test_browsable(url: str, shown: str) -> None:
     """An address that means this machine is called localhost, others stay."""
     assert browsable(url) == shown
+
+
+def test_who_may_what_is_shown(console: Console) -> None:
+    """Each name with its password; and the window, with the one of a gateway that wasn't told."""
+    show_stack(console, STACK, DemoOptions())
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    for shown in (
+        "demo-key / demo-secret",
+        "demo-once / once-secret, which gets no refresh tokens",
+        "alice / wonderland",
+        "root / over-all",
+        "accepted for up to 15s",
+        '(15m unless cache.max_age says so: make demo ARGS="--max-age 15m")',
+    ):
+        assert shown in text
