@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import aiohttp
@@ -132,6 +132,28 @@ async def test_any_writer_revokes_everywhere(
     await eventually(lambda: fleet.refused_by_all("tok"), seconds=1)
     if revoke is not revoke_by_flushall:
         assert await fleet.statuses("other") == [200] * 3
+
+
+async def test_databases_that_are_swapped(fleet: Fleet) -> None:
+    """Redis tells nobody; it is found out by asking, and what was in the other one is good then."""
+    fleet.issue("tok", "other")
+    assert await fleet.statuses("tok") == [200] * 3
+    with redis.Redis(port=fleet.server.port) as client:
+        client.copy(name("other"), name("other"), destination_db=1)
+        client.execute_command("SWAPDB", 0, 1)
+    bound = 2 * TIMEOUT_SECONDS + SLACK_SECONDS
+    await eventually(lambda: fleet.refused_by_all("tok"), seconds=bound)
+    assert await fleet.statuses("other") == [200] * 3
+
+
+async def test_a_key_that_redis_is_slow_to_delete(fleet: Fleet) -> None:
+    """It has expired by then, without an ``exp`` to say so: all three refuse it unheard."""
+    with redis.Redis(port=fleet.server.port) as client:
+        with suppress(redis.ResponseError):  # newer ones have that switched off
+            client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        client.set(name("tok"), json.dumps({"active": True}), px=1_500)
+    assert await fleet.statuses("tok") == [200] * 3
+    await eventually(lambda: fleet.refused_by_all("tok"), seconds=1.5 + SLACK_SECONDS)
 
 
 async def test_a_revocation_through_one_gateway(fleet: Fleet) -> None:
