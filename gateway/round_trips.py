@@ -5,12 +5,13 @@ answer, this one less than one. And commands to a Cluster whose slots are moving
 ``ASKING`` on one connection and the command it is for on another, until it gives up.
 """
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.cluster import PipelineCommand
+from redis.asyncio.cluster import ClusterNode, PipelineCommand
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import (
     AskError,
@@ -19,6 +20,7 @@ from redis.exceptions import (
     NoPermissionError,
     RedisError,
     ResponseError,
+    SlotNotCoveredError,
     TryAgainError,
 )
 
@@ -58,9 +60,51 @@ async def cluster_values_and_lives(
     """Return the same of a Cluster's keys, each asked for by itself: slots may be moving."""
     count = len(names)
     # MGET, because GET is refused where a key holds no string.
-    commands = [("MGET", name) for name in names] + [("PTTL", name) for name in names]
-    answers = await run_in_cluster(client, commands)
-    return _split(answers[:count], answers[count:])
+    commands = [(command, name) for name in names for command in ("MGET", "PTTL")]
+    try:
+        answers = await _of_nodes(client, names)
+    except RedisCluster.ERRORS_ALLOW_RETRY:
+        answers = await run_in_cluster(client, commands)
+    else:
+        await _follow(client, commands, answers)
+    assert len(answers) == 2 * count
+    return _split(answers[::2], answers[1::2])
+
+
+async def _of_nodes(client: RedisCluster, names: Sequence[bytes]) -> list[Any]:
+    """Return what the masters that are known to have keys answer to MGET and PTTL of each."""
+    await client.initialize()
+    places: dict[ClusterNode, list[int]] = {}
+    for place, name in enumerate(names):
+        node = client.get_node_from_key(name.decode())
+        if node is None:
+            raise SlotNotCoveredError
+        places.setdefault(node, []).append(place)
+    found = await asyncio.gather(
+        *(_of_node(node, [names[place] for place in at]) for node, at in places.items()),
+        return_exceptions=True,  # none is left alone on its way
+    )
+    for some in found:
+        if isinstance(some, BaseException):
+            raise some
+    answers: list[Any] = [None] * (2 * len(names))
+    for at, some in zip(places.values(), found, strict=True):
+        assert not isinstance(some, BaseException)
+        for number, place in enumerate(at):
+            answers[2 * place : 2 * place + 2] = some[2 * number : 2 * number + 2]
+    return answers
+
+
+async def _of_node(node: ClusterNode, names: Sequence[bytes]) -> list[Any]:
+    keys = [b"$%d\r\n%b\r\n" % (len(name), name) for name in names]
+    request = b"".join(
+        b"*2\r\n$4\r\nMGET\r\n" + key + b"*2\r\n$4\r\nPTTL\r\n" + key for key in keys
+    )
+    connection = node.acquire_connection()
+    try:
+        return await _exchange(connection, [request], 2 * len(names))
+    finally:
+        node.release(connection)
 
 
 async def run_in_cluster(client: RedisCluster, commands: Sequence[Command]) -> list[Any]:
@@ -74,10 +118,15 @@ async def run_in_cluster(client: RedisCluster, commands: Sequence[Command]) -> l
         # As redis-py's own pipelines: it looks at the Cluster anew, once.
         await client.aclose()
         answers = await _in_one(client, commands)
+    await _follow(client, commands, answers)
+    return answers
+
+
+async def _follow(client: RedisCluster, commands: Sequence[Command], answers: list[Any]) -> None:
+    """Ask again where an answer says that another server has the slot, or is to have it."""
     for number, answer in enumerate(answers):
         if isinstance(answer, AskError | MovedError | TryAgainError):
             answers[number] = await _redirected(client, commands[number], answer)
-    return answers
 
 
 def raise_first(answers: Sequence[Any]) -> None:
