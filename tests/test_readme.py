@@ -18,6 +18,7 @@ from gateway.settings import load_settings
 ROOT = Path(__file__).parent.parent
 STAND_IN = Path(__file__).parent / "demo" / "curl.py"
 README = (ROOT / "README.md").read_text()
+PAGES = [page.relative_to(ROOT) for page in (ROOT / "docs").glob("*.md")]
 
 
 def blocks(language: str) -> list[str]:
@@ -63,21 +64,37 @@ def programs(tmp_path: Path) -> str:
     return f"{tmp_path}:{found}"
 
 
-async def test_the_curls_answer_as_the_comments_say(ports: dict[str, str], programs: str) -> None:
-    """What a reader pastes prints, line by line, the status in the comment behind it."""
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh"])
+async def test_the_curls_answer_as_the_text_says(
+    ports: dict[str, str], programs: str, shell: str
+) -> None:
+    """What a reader pastes into an interactive shell prints the statuses of the text behind it."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} isn't installed")
     (script,) = [block for block in blocks("sh") if "curl" in block]
-    expected = re.findall(r"# (\d{3})", script)
+    _, _, text = README.partition(script)
+    expected = re.findall(r"\b\d{3}\b", text.partition("They print ")[2].partition("\n")[0])
     for named, port in ports.items():
         script = script.replace(f":{named}", f":{port}")
-    shell = await asyncio.create_subprocess_exec(
-        "bash",
-        "-euc",
-        script,
+    process = await asyncio.create_subprocess_exec(
+        *(shell, *{"zsh": ["-f"], "bash": ["--norc"]}.get(shell, []), "-i"),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PATH": programs},
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PATH": programs, "PS1": "", "PS2": ""},
+        start_new_session=True,  # an interactive shell would take the terminal
     )
-    printed, _ = await shell.communicate()
-    assert printed.decode().split() == expected == ["200", "200", "200", "401"]
+    printed, _ = await process.communicate(script.encode())
+    assert re.findall(r"^\d{3}$", printed.decode(), re.MULTILINE) == expected
+    assert expected == ["200", "200", "200", "401"]
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p) for p in sorted(PAGES))])
+def test_no_command_has_a_comment_behind_it(page: str) -> None:
+    """An interactive zsh hands "#" and what follows to the command as arguments."""
+    text = (ROOT / page).read_text("utf-8")
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    assert re.findall(r"^.*(?:^|\s)#.*$", commands, re.MULTILINE) == []
 
 
 def test_every_target_of_make_is_there() -> None:
@@ -96,7 +113,7 @@ def test_check_config_runs_as_written() -> None:
     """The command to look at settings works on the file that it names."""
     (block,) = [block for block in blocks("sh") if "check-config" in block]
     (line,) = [line for line in block.splitlines() if "check-config" in line]
-    command = line.partition("#")[0].split()
+    command = line.split()
     assert command[0] == ".venv/bin/gateway"
     run = subprocess.run(
         [sys.executable, "-m", "gateway", *command[1:]],

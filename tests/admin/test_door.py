@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from aiohttp import web
-from proxy.gateways import running, until
+from proxy.gateways import LogText, running, until
 from wire import connect, request
 
 from gateway.admin import door
@@ -204,3 +204,26 @@ async def test_nothing_is_told_under_a_name_that_was_rebound(
         await client.send(b"GET " + path.encode() + b" HTTP/" + version + b"\r\n" + named + b"\r\n")
         status = (await client.answer()).status
         assert (status != 421) == told
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Authorization: Bearer\r\n s3cret-t0ken",
+        b"Authorization: Bearer s3cret-t0ken\x00",
+        b"Authorization : Bearer s3cret-t0ken",
+        b"Authorization: Bearer \xffs3cret-t0ken",
+        b"Authorization Bearer s3cret-t0ken",
+    ],
+)
+async def test_a_malformed_field_with_a_token_is_quoted_nowhere(log: LogText, field: bytes) -> None:
+    """Neither in the answer nor in the log, where a traceback would quote it."""
+    async with (
+        running("http://127.0.0.1:1") as gateway,
+        connect(gateway.admin_url) as client,
+    ):
+        await client.send(b"GET /api/state HTTP/1.1\r\nHost: localhost\r\n" + field + b"\r\n\r\n")
+        answer = await client.answer()
+    assert b"s3cret-t0ken" not in answer.body
+    assert "s3cret-t0ken" not in log.text
+    assert "Traceback" not in log.text
