@@ -192,7 +192,8 @@ class Routes:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.all = tuple(routes)
         self._by_path: dict[str, list[Route]] = {}
-        for route in routes:
+        # A route that names a method goes before the one of its path that takes them all.
+        for route in sorted(routes, key=lambda route: not route.methods):
             self._by_path.setdefault(route.path, []).append(route)
         self._named = frozenset(method for route in routes for method in route.methods)
         self._most_segments = max((path.count("/") for path in self._by_path), default=0)

@@ -269,6 +269,20 @@ def test_methods(method: str, path: str, expected: str | set[str]) -> None:
     assert ("Allow", expected) == (name, set(allowed.split(", ")))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_method_of_its_own_beside_a_route_of_the_same_path(*, turned: bool) -> None:
+    """A preflight's route goes before the one that takes all methods, in whatever order."""
+    both = [
+        Route("orders", "/orders", "http://a"),
+        Route("preflight", "/orders", "http://a", methods=frozenset({"OPTIONS"}), public=True),
+    ]
+    routes = Routes(both[::-1] if turned else both)
+    for method, name in (("OPTIONS", "preflight"), ("GET", "orders"), ("DELETE", "orders")):
+        assert routes.match(method, "/orders/1").name == name
+    with pytest.raises(MethodNotImplemented):
+        routes.match("FOO", "/orders")
+
+
 def test_a_deep_path_costs_no_more_than_its_routes() -> None:
     """A path of thousands of segments is looked at no deeper than the deepest route."""
 

@@ -75,7 +75,7 @@ class Settings(Section):
             path = route.path.rstrip("/") or "/"
             methods = set(route.methods) or {"*"}
             taken = methods_by_path.setdefault(path, set())
-            if taken and (taken & methods or "*" in taken | methods):
+            if taken & methods:
                 yield ("routes", index, "path"), "allowed twice only with distinct methods"
             taken |= methods
             if path_by_label.setdefault(route.label, path) != path:

@@ -21,7 +21,15 @@ HERE = {"upstream": "http://h"}
         ({"listen": {"workers": 2}, "store": {"url": "memory://"}}, "listen.workers"),
         ({"listen": {"workers": 257}}, "listen.workers"),
         ({"routes": [{"path": "/a"}, {"path": "/a/"}]}, "routes.1.path"),
-        ({"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a"}]}, "routes.1.path"),
+        (
+            {
+                "routes": [
+                    {"path": "/a", "methods": ["GET", "PUT"]},
+                    {"path": "/a", "methods": ["PUT"]},
+                ]
+            },
+            "routes.1.path",
+        ),
         ({"routes": [{"path": "/a", "name": "n"}, {"path": "/b", "name": "n"}]}, "routes.1.name"),
         ({"routes": [{"path": "/a", "name": "/b"}, {"path": "/b"}]}, "routes.1.path"),
         ({"routes": [{"path": "/a", "max_age": "16m"}]}, "routes.0.max_age"),
@@ -48,6 +56,7 @@ def test_settings_refuse_what_does_not_go_together(values: dict[str, Any], said:
         {"admin": {"host": "::1"}},
         {"admin": {"host": "localhost"}},
         {"routes": [{"path": "/a", "methods": ["GET"]}, {"path": "/a", "methods": ["PUT"]}]},
+        {"routes": [{"path": "/a"}, {"path": "/a", "methods": ["OPTIONS"], "public": True}]},
         {"routes": [{"path": "/a", "max_age": "15m"}]},
         {"listen": {"workers": 1}, "store": {"url": "memory://"}},
         {"listen": {"workers": 256}},
