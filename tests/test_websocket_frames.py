@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.websocket import _masked
+from gateway.proxy.websocket import compiled_mask
 from gateway.websocket_frames import (
     BINARY,
     CLOSE,
@@ -349,5 +349,12 @@ def test_very_many_frames_are_read_in_parts() -> None:
 def test_the_compiled_mask_is_the_pure_one(payload: bytes, key: bytes) -> None:
     """Byte for byte (RFC 6455 §5.3), and put on twice it is gone."""
     expected = bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
-    assert masked_purely(payload, key) == _masked(payload, key) == expected
+    assert masked_purely(payload, key) == compiled_mask()(payload, key) == expected
     assert masked_purely(expected, key) == payload
+
+
+def test_the_pure_mask_takes_over() -> None:
+    """Where a library no longer has what it never promised, frames are masked all the same."""
+    assert compiled_mask() is not masked_purely
+    for module in ("aiohttp.not_there", "aiohttp.hdrs"):
+        assert compiled_mask(module) is masked_purely

@@ -8,12 +8,12 @@ import asyncio
 import os
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import Any, cast
 
 import aiohttp
 import structlog
 from aiohttp import ClientResponse, StreamReader, web
-from aiohttp._websocket.helpers import websocket_mask
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_writer import StreamWriter
 
@@ -22,7 +22,7 @@ from gateway.headers import client_response
 from gateway.proxy.http import HttpProxy
 from gateway.routes import Route
 from gateway.tokens import Facts
-from gateway.websocket_frames import GOING_AWAY, POLICY_VIOLATION
+from gateway.websocket_frames import GOING_AWAY, POLICY_VIOLATION, Mask, masked_purely
 from gateway.websocket_handshake import (
     check_accepted,
     client_handshake,
@@ -38,10 +38,22 @@ _READ_AHEAD = 4096  # bytes that wait for an end to take what is before them
 _new_key = partial(os.urandom, 4)
 
 
-def _masked(payload: bytes, key: bytes) -> bytes:
-    data = bytearray(payload)
-    websocket_mask(key, data)  # compiled, where there is a wheel
-    return bytes(data)
+def compiled_mask(module: str = "aiohttp._websocket.helpers") -> Mask:
+    """Return aiohttp's way to mask, which is compiled; the pure one if it isn't where it was."""
+    try:
+        mask_in_place = import_module(module).websocket_mask
+    except (ImportError, AttributeError):
+        return masked_purely
+
+    def masked(payload: bytes, key: bytes) -> bytes:
+        data = bytearray(payload)
+        mask_in_place(key, data)
+        return bytes(data)
+
+    return masked
+
+
+_masked = compiled_mask()
 
 
 class WebSocketProxy:
