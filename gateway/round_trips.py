@@ -63,8 +63,9 @@ async def cluster_values_and_lives(
     commands = [(command, name) for name in names for command in ("MGET", "PTTL")]
     try:
         answers = await _of_nodes(client, names)
+        raise_first([one for one in answers if isinstance(one, RedisCluster.ERRORS_ALLOW_RETRY)])
     except RedisCluster.ERRORS_ALLOW_RETRY:
-        answers = await run_in_cluster(client, commands)
+        answers = await run_in_cluster(client, commands)  # looks at the Cluster anew
     else:
         await _follow(client, commands, answers)
     assert len(answers) == 2 * count

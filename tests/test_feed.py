@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from typing import Any
 from unittest.mock import patch
 
@@ -260,6 +261,21 @@ async def test_an_emptied_store(make: Make, evicts: bool) -> None:
     await turns()
     assert bench.validator.cached(A, LOOSE) == (None if evicts else FACTS)
     assert len(bench.revoked) == (0 if evicts else 1)
+
+
+async def test_what_an_emptied_store_revokes_is_marked_little_by_little(make: Make) -> None:
+    """In lapse mode FLUSHALL marks every cached token: some of them in each turn of the loop."""
+    bench = make(evicts=False)
+    many = keys(100)
+    bench.store.documents |= dict.fromkeys(many, ACTIVE)
+    await asyncio.gather(*(bench.validator.validate(key, LOOSE) for key in many))
+    bench.store.documents.clear()
+    bench.feed.invalidated_all()
+    marked = [0]
+    while marked[-1] < len(many):
+        await asyncio.sleep(0)
+        marked.append(len(bench.revoked))
+    assert max(after - before for before, after in pairwise(marked)) <= 64
 
 
 async def test_all_that_is_held_is_taken_up_little_by_little(make: Make) -> None:
