@@ -77,7 +77,6 @@ async def nginx(recipe: str) -> AsyncIterator[None]:
     assert NGINX is not None
     with tempfile.TemporaryDirectory() as private:
         folder = Path(private)
-        (folder / "temporary").mkdir()
         (folder / "nginx.conf").write_text(recipe)
         (folder / "introspection_client.conf").write_text(
             f'proxy_set_header Authorization "Basic {CREDENTIALS}";\n'
