@@ -30,12 +30,8 @@ _FRAMING_FIELD = re.compile(
     rb"\n((?i:content-length|transfer-encoding)):[ \t]*([^\r\n]*?)[ \t]*(?=\r)"
 )
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;" + _VALUE + rb")?\r\n")
-# A run of the smallest chunks, each as short as it can be.
-_SMALL_CHUNKS = re.compile(
-    rb"(?:%b)*+"
-    % rb"|".join(rb"%x\r\n[\x00-\xff]{%d}\r\n" % (size, size) for size in range(1, 16)),
-    re.IGNORECASE,
-)
+_DIGITS = {b"%c\r\n" % digit: int(chr(digit), 16) for digit in b"123456789abcdefABCDEF"}
+_FEW_CHUNKS = 8  # are given on as they came
 _MOST_CHUNKS_AT_ONCE = 1000  # a millisecond's work, beside what the parser has with them
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*+")
 _HEAD_END = b"\r\n\r\n"
@@ -107,7 +103,8 @@ class RequestFramer:
 
         What is no part of any is left out: empty lines before a request (RFC 9112 §2.2), and
         trailers, which nobody here reads (RFC 9110 §6.5.1). Of very many chunks it takes some
-        at a time: until all of the request is here, what lies behind is to be given again.
+        at a time, and makes one of them: until all of the request is here, what lies behind is to
+        be given again.
 
         Raises:
             BadRequest: it isn't framed beyond doubt, or its chunks have too much around them, or
@@ -191,12 +188,20 @@ class RequestFramer:
     def _read_chunks(self, data: bytes, at: int, max_head: int) -> tuple[bytes, bytes]:
         end = len(data)
         trailers_at = None
+        merged: list[bytes] = []  # what was given on until ``raw_at``
+        raw_at = 0
         left = _MOST_CHUNKS_AT_ONCE
         while at < end and left > 0 and self._state is not _WHOLE:
             left -= 1
             if self._state is _SIZE and not self._line:
-                at, read = self._read_whole_chunks(data, at, left)
-                left -= read
+                contents, stop = self._read_whole_chunks(data, at, left)
+                left -= len(contents)
+                if len(contents) > _FEW_CHUNKS:
+                    # Each would cost the parser and whoever reads from it many times as much.
+                    content = b"".join(contents)
+                    merged += [data[raw_at:at], b"%x\r\n" % len(content), content, b"\r\n"]
+                    raw_at = stop
+                at = stop
                 if at == end or left <= 0:
                     break
             if self._state is _CHUNK or self._state is _CHUNK_END:
@@ -207,10 +212,10 @@ class RequestFramer:
                 trailers_at = at if trailers_at is None else trailers_at
                 at = self._read_trailer(data, at)
         if trailers_at is None or data[trailers_at:at] == b"\r\n":
-            return data[:at], data[at:]
-        # Of trailers only the empty line behind them.
-        last = b"\r\n" if self._state is _WHOLE else b""
-        return data[:trailers_at] + last, data[at:]
+            shown = data[raw_at:at]
+        else:  # of trailers only the empty line behind them
+            shown = data[raw_at:trailers_at] + (b"\r\n" if self._state is _WHOLE else b"")
+        return b"".join([*merged, shown]) if merged else shown, data[at:]
 
     def _read_chunk(self, data: bytes, at: int) -> int:
         """Read what is here of a chunk, or of its line end; return where that ends."""
@@ -228,31 +233,30 @@ class RequestFramer:
                 self._state = _SIZE
         return at + taken
 
-    def _read_whole_chunks(self, data: bytes, at: int, most: int) -> tuple[int, int]:
-        """Read so many chunks that are here from end to end; return where, and how many."""
-        end, read = len(data), 0
-        while read < most:
-            match = _CHUNK_LINE.match(data, at)
-            if match is None:
-                break
-            size = int(match[1], 16)
-            begin = match.end()
+    def _read_whole_chunks(self, data: bytes, at: int, most: int) -> tuple[list[bytes], int]:
+        """Read so many chunks that are here from end to end; return what is in them, and where."""
+        end = len(data)
+        contents: list[bytes] = []
+        while len(contents) < most and at < end:
+            size = _DIGITS.get(data[at : at + 3])
+            if size is not None:
+                begin = at + 3
+            else:
+                match = _CHUNK_LINE.match(data, at)
+                if match is None:
+                    break
+                size, begin = int(match[1], 16), match.end()
             stop = begin + size
             if not size or stop + 2 > end:
                 break
             if data[stop : stop + 2] != b"\r\n":
                 raise BadRequest("The request body is malformed.")
-            self._count(begin - at, size)
+            if begin - at > 3:
+                self._count(begin - at, size)
             self._content += size
+            contents.append(data[begin:stop])
             at = stop + 2
-            read += 1
-            if size < 16:
-                run = _SMALL_CHUNKS.match(data, at, min(end, at + 12 * (most - read)))
-                small = 0 if run is None else run.end() - at
-                self._content += small // 6  # at least
-                at += small
-                read += small // 12
-        return at, read
+        return contents, at
 
     def _read_chunk_line(self, data: bytes, at: int, max_head: int) -> int:
         match = None if self._line else _CHUNK_LINE.match(data, at)

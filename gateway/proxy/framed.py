@@ -44,6 +44,7 @@ class FramedConnection(RequestHandler):
         "_content",
         "_deadlines",
         "_framer",
+        "_goes_on_soon",
         "_held",
         "_held_back",
         "_held_bytes",
@@ -70,6 +71,7 @@ class FramedConnection(RequestHandler):
         self._held = _NONE_HELD
         self._held_bytes = 0
         self._held_back = False
+        self._goes_on_soon = False
 
     @abstractmethod
     def _head_limits(self) -> tuple[int, float]:
@@ -89,7 +91,7 @@ class FramedConnection(RequestHandler):
                 self._read(data)
         elif not data:  # the parser goes on with what it kept when it was paused
             self._feed(data)
-            self._go_on()
+            self._go_on_soon()
         elif self._switched:
             super().data_received(data)
         elif self._over and not self._wants_content:
@@ -160,7 +162,7 @@ class FramedConnection(RequestHandler):
         if self._answered and framer.whole:
             self._go_on()
         elif self._held and not framer.whole:
-            self._loop.call_soon(self._go_on)  # others have their turn between very many chunks
+            self._go_on_soon()  # others have their turn between very many chunks
 
     def _feed(self, data: bytes, *, begins: int = 0) -> None:
         """Feed the parser with what makes so many requests begin."""
@@ -186,6 +188,15 @@ class FramedConnection(RequestHandler):
             if self._stand_in.method is not None:
                 named = cast("Any", message)._replace(method=self._stand_in.method)
                 self._messages[-1] = named, content
+
+    def _go_on_soon(self) -> None:
+        if not self._goes_on_soon:
+            self._goes_on_soon = True
+            self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._goes_on_soon = False
+        self._go_on()
 
     def _go_on(self) -> None:
         """Begin with what was held back, once its turn has come."""

@@ -233,7 +233,7 @@ class GatewayConnection(FramedConnection):
             return
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._held:
-            self._loop.call_soon(self._go_on)
+            self._go_on_soon()
         else:
             self._between = not self._over
 
