@@ -140,11 +140,14 @@ class GrantBook:
         now_at = self._clock.wall()
         life_seconds = token.exp - now_at
         grant_seconds = max(life_seconds, GRANT_SECONDS)
+        # A refresh may have narrowed the scope for this one token (RFC 6749 §6). From another
+        # client's grant nothing is handed on, as nothing was taken.
+        is_its_own = used.client_id == token.client_id
         about = Grant(
             client_id=token.client_id,
             sub=token.sub,
             username=token.username,
-            scope=token.scope if used.scope is None else used.scope,
+            scope=used.scope if is_its_own and used.scope is not None else token.scope,
         )
         plan = _Plan(token, head, {})
         plan.add(head, Grant(access={token.key: token.exp}), grant_seconds)

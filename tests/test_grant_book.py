@@ -146,6 +146,15 @@ async def test_a_narrowed_token_leaves_the_grant_as_it_is(
     assert ((await find(book, R1)).scope, (await find(book, R2)).scope) == ("read write",) * 2
 
 
+async def test_another_clients_refresh_hands_nothing_on(book: GrantBook, clock: FakeClock) -> None:
+    """Neither its token nor the refresh token that came with it has what the grant had."""
+    await link(book, issued(clock, A1, refresh=R1))
+    other = replace(issued(clock, A2, refresh=R2, used=R1), client_id="other", scope=None, sub=None)
+    assert (await link(book, other)).issued.document().keys().isdisjoint({"scope", "sub"})
+    grant = await find(book, R2)
+    assert (grant.client_id, grant.sub, grant.scope) == ("other", None, None)
+
+
 async def test_expired_access_tokens_are_taken_out_of_a_grant(
     book: GrantBook, clock: FakeClock
 ) -> None:
