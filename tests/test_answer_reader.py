@@ -222,3 +222,38 @@ def test_what_is_held_is_bounded(said: bytes, cause: str) -> None:
 def test_an_interim_answer_that_announces_content_leaves_a_doubt() -> None:
     """The answer that follows is believed, but is the last on its connection."""
     assert read(b"HTTP/1.1 103 x\r\nContent-Length: 5\r\n\r\n" + OK)[-1] is End.LAST
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """Take some answers, and insert, drop or double what may matter."""
+    data = b"".join(draw(st.lists(st.sampled_from([*ENDS.values(), HINTS, OK]), min_size=1)))
+    for _ in range(draw(st.integers(0, 4))):
+        at = draw(st.integers(0, len(data)))
+        inserted = draw(
+            st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b":", b"\0", b"7", b";"])
+        )
+        data = data[:at] + inserted + data[at + draw(st.integers(0, 3)) :]
+    return data
+
+
+@given(data=mutated(), cuts=st.lists(st.integers(0, 300), max_size=6), to_head=st.booleans())
+def test_segments_make_no_difference(data: bytes, cuts: list[int], to_head: bool) -> None:
+    """Whether it is an answer, where it ends, and what it says, however it is cut."""
+
+    def outcome(pieces: list[bytes]) -> Any:
+        reader = AnswerReader(to_head=to_head)
+        parts: list[Part] = []
+        try:
+            for piece in pieces:
+                parts += reader.feed(piece)
+        except UpstreamInvalid:
+            return None
+        heads = [part for part in parts if isinstance(part, ReceivedHead)]
+        content = b"".join([part for part in parts if isinstance(part, bytes)])
+        return heads, content, reader.ended, reader.excess
+
+    places = sorted({0, len(data), *[place for place in cuts if place < len(data)]})
+    whole = outcome([data])
+    assert outcome([data[start:end] for start, end in pairwise(places)]) == whole
+    assert outcome(cut(data, 1)) == whole
