@@ -105,9 +105,10 @@ def read_fields(lines: list[bytes], most_fields: int = MOST_FIELDS) -> RawHeader
     if len(lines) > most_fields:
         most = f"limits.header_fields is {most_fields}"
         raise UpstreamInvalid(cause="too_many_fields", why=most)
+    controls = _CONTROL.search(b"".join(lines)) is not None
     fields: list[tuple[bytes, bytes]] = []
     for line in lines:
-        if line[:1] in {b" ", b"\t"}:
+        if line.startswith((b" ", b"\t")):
             # An obsolete fold is a space (RFC 9112 §5.2).
             if not fields or b"\0" in line:
                 raise UpstreamInvalid(cause="field")
@@ -117,8 +118,8 @@ def read_fields(lines: list[bytes], most_fields: int = MOST_FIELDS) -> RawHeader
         if match is None:
             raise UpstreamInvalid(cause="field")
         # Whitespace before the colon is removed, and then it is judged (RFC 9112 §5.1).
-        name, value = match[1], match[2]
-        if _CONTROL.search(value):
+        name, value = match.groups()
+        if controls and _CONTROL.search(value):
             if name.lower() in _FRAMING:
                 raise UpstreamInvalid(cause="field")
             value = value.translate(_SPACED)  # RFC 9110 §5.5

@@ -24,6 +24,7 @@ _BEGINNING = b"HTTP/1."
 # Blank space after the size is common, and means nothing.
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[\t ]*(?:;[^\0\r\n]*)?")
 _MOST_CHUNK_LINE_BYTES = 4096
+_CHUNK = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,7})\r\n")  # as nearly all begin
 _EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -174,7 +175,7 @@ class ChunkedContent:
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         content: list[bytes] = []
-        at = 0
+        at = 0 if self._left else _take_whole_chunks(data, content)
         while not self._in_trailers:
             if self._left > 2:  # content, and the line end behind it
                 piece = data[at : at + self._left - 2]
@@ -242,3 +243,16 @@ class ChunkedContent:
             if any(b"\n" in line or b"\r" in line for line in lines):
                 raise UpstreamInvalid(cause="line_end")
             read_fields(lines)
+
+
+def _take_whole_chunks(data: bytes, content: list[bytes]) -> int:
+    """Take whole chunks, as long as there is nothing odd about them; return where they end."""
+    at = 0
+    while (match := _CHUNK.match(data, at)) is not None:
+        start = match.end()
+        end = start + int(match[1], 16)
+        if not data.startswith(b"\r\n", end):
+            break
+        content.append(data[start:end])
+        at = end + 2
+    return at

@@ -37,8 +37,14 @@ def received_content(
             number, a length beside chunks (RFC 9112 §6.3, RFC 9110 §8.6), or another coding than
             chunked, the only one that is undone here (RFC 9112 §6.1).
     """
-    lengths = [value for name, value in fields if name.lower() == b"content-length"]
-    codings = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    for name, value in fields:
+        lower = name.lower()
+        if lower == b"content-length":
+            lengths.append(value)
+        elif lower == b"transfer-encoding":
+            codings.append(value.lower())
     if len(lengths) + len(codings) > 1:
         raise UpstreamInvalid(cause="framing")
     if codings not in ([], [b"chunked"]) or not all(map(_DIGITS.fullmatch, lengths)):
