@@ -23,6 +23,11 @@ def token_key(token: str | bytes) -> TokenKey:
     return TokenKey(sha256(token.encode() if isinstance(token, str) else token).digest())
 
 
+MOST_REMEMBERED = 1024
+"""Characters of a scope, or bytes of a packed grant, that are remembered: they are in a few
+thousand slots, which long ones would fill with some hundred megabytes."""
+
+
 class MalformedFacts(ValueError):
     """A store value that isn't an introspection document. The message never quotes the value."""
 
@@ -60,14 +65,20 @@ INACTIVE = Facts(active=False)
 """The facts of a token that is unknown, revoked, expired, not yet valid, or not a bearer token."""
 
 
-@lru_cache(maxsize=4096)
 def split_scope(scope: str) -> frozenset[str]:
     """Return the scope tokens of a space-separated scope (RFC 6749 §3.3).
 
     Only the space separates: a scope token of a lenient key manager that has, say, a no-break
     space in it stays one, which no route asks for.
     """
+    return _remembered(scope) if len(scope) <= MOST_REMEMBERED else _split(scope)
+
+
+def _split(scope: str) -> frozenset[str]:
     return frozenset(scope.split(" ")) - {""}
+
+
+_remembered = lru_cache(maxsize=4096)(_split)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.entries import Entry, pack, times, unpack
-from gateway.tokens import INACTIVE, Facts
+from gateway.entries import Entry, _pack_grant, _unpack_grant, pack, times, unpack
+from gateway.tokens import INACTIVE, MOST_REMEMBERED, Facts
 
 TEXT = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
 SECONDS = st.floats(allow_nan=False, allow_infinity=False)
@@ -62,6 +62,18 @@ def test_entries_come_out_as_they_were(
     begins_at = float("-inf") if facts.nbf is None else facts.nbf
     assert unpack(packed) == Entry(facts, validated, expires, number, begins_at, ends_at)
     assert times(packed) == (validated, expires, number)
+
+
+def test_long_scopes_are_not_remembered() -> None:
+    """They serve as any other, but thousands of them would fill what is kept at hand of grants."""
+    _pack_grant.cache_clear()
+    _unpack_grant.cache_clear()
+    for long in (frozenset({"s" * MOST_REMEMBERED, "t"}), frozenset(map(str, range(1_000)))):
+        facts = Facts(True, "app", scopes=long)
+        assert unpack(pack(facts, 1.0, 2.0)).facts == facts
+    assert (_pack_grant.cache_info().currsize, _unpack_grant.cache_info().currsize) == (0, 0)
+    pack(Facts(True, "app", scopes=frozenset({"read"})), 1.0, 2.0)
+    assert _pack_grant.cache_info().currsize == 1
 
 
 def test_the_collector_never_meets_them() -> None:
