@@ -94,6 +94,11 @@ class Revocation:
     by: frozenset[str] | None = None
     replay: bool = False
 
+    @property
+    def what(self) -> tuple[object, ...]:
+        """What it is, whenever it was: the same once more makes no difference."""
+        return self.key, self.cascade, self.by, self.replay
+
     def may_end(self, client_id: str | None) -> bool:
         """Whether this ends what was issued to ``client_id``, ``None`` where that isn't known.
 
@@ -144,7 +149,7 @@ class Recorder:
         self._sleep = sleep
         self._most_waiting = most_waiting
         # Both in the order in which they came. Revocations go first: they can't come too early.
-        self._revocations: OrderedDict[TokenKey, Revocation] = OrderedDict()
+        self._revocations: OrderedDict[tuple[object, ...], Revocation] = OrderedDict()
         self._held: OrderedDict[TokenKey, _Held] = OrderedDict()
         self._retrying: asyncio.Task[None] | None = None
         self._closing = False
@@ -217,8 +222,8 @@ class Recorder:
         await self._write_waiting()
         for key in list(self._held):
             self._lose(key, "the gateway stops")
-        for key in list(self._revocations):
-            self._give_up(key, "the gateway stops")
+        for revocation in list(self._revocations.values()):
+            self._give_up(revocation, "the gateway stops")
 
     # What waits
 
@@ -244,13 +249,12 @@ class Recorder:
             self._lose(issued.key, "the gateway stops")
 
     def _postpone(self, revocation: Revocation) -> None:
-        self._revocations[revocation.key] = revocation
-        self._revocations.move_to_end(revocation.key)
+        self._revocations.setdefault(revocation.what, revocation)
         if len(self._revocations) > self._most_waiting:
-            self._give_up(next(iter(self._revocations)), "too many wait")
+            self._give_up(next(iter(self._revocations.values())), "too many wait")
         self._retry_later()
         if self._closing:
-            self._give_up(revocation.key, "the gateway stops")
+            self._give_up(revocation, "the gateway stops")
 
     def _retry_later(self) -> None:
         if not self._closing and (self._retrying is None or self._retrying.done()):
@@ -279,12 +283,12 @@ class Recorder:
             raise
         except Exception as error:  # noqa: BLE001 -- a fault of ours must not hold up the rest
             if len(revocations) == 1:
-                self._give_up(revocations[0].key, type(error).__name__)
+                self._give_up(revocations[0], type(error).__name__)
             for revocation in revocations if len(revocations) > 1 else ():
                 await self._try_revocations([revocation])
         for revocation in revocations:
-            if self._revocations.get(revocation.key) is revocation:
-                del self._revocations[revocation.key]
+            if self._revocations.get(revocation.what) is revocation:
+                del self._revocations[revocation.what]
 
     def _next_held(self) -> list[_Held]:
         """Return the next tokens to be written, with all that wait of the same grants.
@@ -330,9 +334,13 @@ class Recorder:
             self._metrics.token_recorded("lost")
             log.error("issued token not recorded", token_key=key.hex(), why=why)
 
-    def _give_up(self, key: TokenKey, why: str) -> None:
-        if self._revocations.pop(key, None) is not None:
-            log.error("revoked token may still be in the store", token_key=key.hex(), why=why)
+    def _give_up(self, revocation: Revocation, why: str) -> None:
+        if self._revocations.pop(revocation.what, None) is not None:
+            log.error(
+                "revoked token may still be in the store",
+                token_key=revocation.key.hex(),
+                why=why,
+            )
 
     # What the store is told
 

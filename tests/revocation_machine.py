@@ -355,7 +355,8 @@ class RevocationMachine(RuleBasedStateMachine):
         found = {}
         for access in self.key_manager.access:
             value = self.redis.value(f"token:{token_key(access).hex()}")
-            if value is not None and (members := json.loads(value))["active"]:
+            members = json.loads(value or '{"active":false}')
+            if members["active"] and members["exp"] > self.clock.wall():
                 found[access] = members
         return found
 
@@ -430,6 +431,8 @@ class RevocationMachine(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([1, 3]))
     def advance_far(self, hours: int) -> None:
         """Longer than any connection holds what is sent, and than a worker what it can't write."""
+        while self.pending:
+            self.deliver(0)
         for worker in self.workers:
             for sent in worker.line.under_way:
                 sent.carry_out()

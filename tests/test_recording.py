@@ -606,6 +606,20 @@ async def test_a5_a_revocation_that_waits_remembers_who_asked(house: House) -> N
     assert await house.document(A1) is not None
 
 
+async def test_of_revocations_that_wait_none_takes_the_place_of_another(house: House) -> None:
+    """The same token, revoked by its client and by another, and then named as an access token."""
+    await house.recorder.record(house.issued(A1, refresh=R1))
+    house.store_is(up=False)
+    for by in ({"demo-key"}, {"another"}):
+        with pytest.raises(StoreUnavailable):
+            await house.recorder.revoke([R1], by=frozenset(by))
+    await house.recorder.deactivate([R1])
+    house.store_is(up=True)
+    await house.retry()
+    assert await house.document(A1) is None
+    assert house.counts["foreign"] == 1
+
+
 async def test_h2_a_backlog_drains_in_batches(house: House) -> None:
     """1,500 tokens issued while Redis was down: a few round trips write them all."""
     house.recorder = house.recorder_on(house.store, most_waiting=2_000)
