@@ -380,7 +380,7 @@ class Recorder:
     async def _revoke(self, revocations: Sequence[Revocation]) -> None:
         for revocation in revocations:
             self._known.revoking(revocation.key)
-        everything = [*revocations, *self._drop(revocations)]
+        everything = [*revocations, *self._what_waits_with(revocations)]
         try:
             await self._end(everything)
         except StoreUnavailable:
@@ -389,31 +389,27 @@ class Recorder:
                 self._postpone(revocation)
             raise
 
-    def _drop(self, revocations: Sequence[Revocation]) -> list[Revocation]:
-        """Let what waits go that ends with these; return what ends with it in turn.
+    def _what_waits_with(self, revocations: Sequence[Revocation]) -> list[Revocation]:
+        """Return what ends by these because it belongs to a grant of which a part waits here.
 
-        That the refresh tokens of what waits belong to one grant nobody else knows yet.
+        Nobody else knows yet that it does. What waits goes on waiting: that it ended it will find
+        in the store, where whose grant it is has still to be noted.
         """
-        more: list[Revocation] = []
-        left = list(revocations)
+        more: dict[TokenKey, Revocation] = {}
+        left = [each for each in revocations if each.cascade and not each.replay]
         while left:
             revocation = left.pop()
-            for held in list(self._held.values()):
+            for held in self._held.values():
                 issued = held.issued
                 refresh_keys = _refresh_keys([issued])
-                by_grant = revocation.cascade and revocation.key in refresh_keys
-                if issued.key != revocation.key and not by_grant:
-                    continue
-                if revocation.replay or not revocation.may_end(issued.client_id):
-                    continue
-                del self._held[issued.key]
-                self._metrics.token_recorded("revoked")
-                further = {issued.key} | (refresh_keys if by_grant else set())
-                for key in further - {each.key for each in (*revocations, *more)}:
-                    cascade = key in refresh_keys
-                    more.append(Revocation(key, revocation.since, cascade=cascade))
-                    left.append(more[-1])
-        return more
+                if revocation.key in refresh_keys and revocation.may_end(issued.client_id):
+                    more.setdefault(
+                        issued.key, Revocation(issued.key, revocation.since, cascade=False)
+                    )
+                    for key in refresh_keys - more.keys() - {each.key for each in revocations}:
+                        more[key] = Revocation(key, revocation.since)
+                        left.append(more[key])
+        return list(more.values())
 
     async def _end(self, revocations: Sequence[Revocation]) -> None:
         keys = [revocation.key for revocation in revocations]
@@ -460,11 +456,12 @@ class Recorder:
         return ended
 
     def _waits_for_another(self, revocation: Revocation) -> bool:
-        """Whether what a client revokes waits here, issued to another: the rest was dropped."""
-        return bool(revocation.by) and any(
-            revocation.key == held.issued.key
+        """Whether what a client revokes waits here, issued to another."""
+        return any(
+            not revocation.may_end(held.issued.client_id)
+            for held in (self._held.values() if revocation.by else ())
+            if revocation.key == held.issued.key
             or (revocation.cascade and revocation.key in _refresh_keys([held.issued]))
-            for held in self._held.values()
         )
 
     async def _finish(

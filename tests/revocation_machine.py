@@ -6,6 +6,7 @@ revocation, nothing that any worker still holds brings the token back (decisions
 
 import asyncio
 import json
+import math
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ clients = st.sampled_from(CLIENTS)
 which = st.integers(0, 7)
 lives = st.sampled_from([300, 100_000])
 amounts = st.sampled_from([1 / 16, 11 / 16, 9 / 8, 5.0, 9.0, 70.0])
+pauses = st.sampled_from([1 / 16, 9 / 8, 70.0, math.inf])
 scopes = st.sampled_from(["", "read", "read write"])
 skews = st.lists(st.sampled_from([-4.0, 0.0, 4.0]), min_size=WORKERS, max_size=WORKERS)
 
@@ -267,7 +269,7 @@ class RevocationMachine(RuleBasedStateMachine):
         how=st.sampled_from(["access", "refresh", "first"]),
         refreshed=st.booleans(),
         fails=st.booleans(),
-        pause=amounts,
+        pause=pauses,
     )
     def issue_into_a_stall(
         self,
@@ -289,7 +291,10 @@ class RevocationMachine(RuleBasedStateMachine):
             self.advance(9 / 8)
         token = first if how == "first" else list(getattr(self.key_manager, how))[-1]
         self._begin_to_revoke(other, token, None)
-        self.advance(pause)
+        if pause == math.inf:
+            self.advance_far(3)
+        else:
+            self.advance(pause)
         self.recover(holder)
         self.advance(RETRY_SECONDS)
 

@@ -36,12 +36,11 @@ class StallingRedis:
 
     def perform(self, command: str, name: str | bytes, *rest: Any) -> Any:
         """Carry out a command."""
-        name = name if isinstance(name, str) else name.decode()
-        if command in {"MGET", "GET"}:
-            value = self.value(name)
-            if command == "GET":
-                return value
-            return [value, *(self.value(str(other)) for other in rest)]
+        name = _text(name)
+        if command == "GET":
+            return self.value(name)
+        if command == "MGET":
+            return [self.value(_text(each)) for each in (name, *rest)]
         if command == "HGETALL":
             return dict(self.value(name) or {})
         self.writes += 1
@@ -64,6 +63,10 @@ class StallingRedis:
             if self.value(name) is not None:
                 self._expiries[name] = self.loop.time() + rest[0] / 1000
         return True
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode()
 
 
 class Sent:

@@ -492,9 +492,22 @@ async def test_what_waits_of_one_grant_ends_together(house: House) -> None:
         await house.recorder.record(token)
     house.store_is(up=True)
     await house.recorder.revoke([R2])
-    assert [house.recorder.holds(key) for key in (A1, A2, A3)] == [False] * 3
+    await house.retry()
+    assert [await house.document(key) for key in (A1, A2, A3)] == [None] * 3
     assert house.counts["recorded revoked"] == 3
+
+
+async def test_whose_grant_it_is_outlives_a_revocation_of_what_waits(house: House) -> None:
+    """A2 is revoked while it waits; that R2, which came with it, belongs to R1 is known later."""
     await house.recorder.record(house.issued(A1, refresh=R1))
+    house.store_is(up=False)
+    await house.recorder.record(house.issued(A2, refresh=R2, used=R1))
+    with pytest.raises(StoreUnavailable):
+        await house.recorder.revoke([A2])
+    house.store_is(up=True)
+    await house.retry()
+    assert [await house.document(key) is None for key in (A1, A2)] == [False, True]
+    await house.recorder.revoke([R2])
     assert await house.document(A1) is None
 
 
