@@ -91,7 +91,7 @@ class BoundMachine(RuleBasedStateMachine):
         evicts=st.booleans(),
         stale_seconds=st.sampled_from([0, 0, 2]),
         entries=st.sampled_from([2, 9]),
-        tells_expiry_after=st.sampled_from([0.0, 5.75, math.inf]),
+        tells_expiry_after=st.sampled_from([0.0, 5.75, math.inf, math.inf]),
     )
     def begin(
         self, evicts: bool, stale_seconds: float, entries: int, tells_expiry_after: float
@@ -270,10 +270,10 @@ class BoundMachine(RuleBasedStateMachine):
         key=tokens,
         route=routes,
         life=st.sampled_from([1, 3]),
-        way=st.sampled_from(["exp", "key", "both", "clock"]),
-        gap=amounts,
+        way=st.sampled_from(["exp", "key", "key", "both", "clock"]),
+        gaps=gaps,
     )
-    def expire(self, key: TokenKey, route: int, life: float, way: str, gap: float) -> None:
+    def expire(self, key: TokenKey, route: int, life: float, way: str, gaps: list[float]) -> None:
         """A token in use comes to its end, by its ``exp``, its key or the clock, and is used on."""
         exp_in = {"exp": life, "key": None, "both": life, "clock": life + 500}[way]
         self.write(key, exp_in, px=life if way in {"key", "both"} else None)
@@ -282,9 +282,9 @@ class BoundMachine(RuleBasedStateMachine):
             self.advance(pause)
         if way == "clock":
             self.set_wall_clock(500)
-        for pause in (gap, 1 / 16):
-            self.use_everywhere(key, route)
+        for pause in (*gaps, 1 / 16):
             self.advance(pause)
+            self.use_everywhere(key, route)
 
     @rule(key=tokens, route=routes, how=endings, says_so=st.booleans(), gap=amounts, more=amounts)
     def end_unheard(

@@ -112,7 +112,12 @@ FAULTS: dict[str, tuple[type, str, Callable[..., Any], str]] = {
         "had been heard of|refused, good",
     ),
     "no cap while down": (Validator, "cap_age", ignore, "after its end"),
-    "use prolongs": (FactsCache, "entry", entry_that_slides, "after its end|refused, good"),
+    "use prolongs": (
+        FactsCache,
+        "entry",
+        entry_that_slides,
+        "after its end|after its key had expired|refused, good",
+    ),
     "a key's expiry is waited for": (
         FactsCache,
         "put",
