@@ -28,8 +28,8 @@ KEPT_SECONDS = 3600.0
 """For so long they serve where a new lookup fails or hangs."""
 RETRY_SECONDS = 1.0
 """For so long a lookup that failed isn't tried again."""
-PATIENCE_SECONDS = 5.0
-"""The longest wait for a lookup where no address is known."""
+PATIENCE_SECONDS = 4.0
+"""The longest wait for a lookup where no address is known; less than the default to connect."""
 _SHORT_PATIENCE_SECONDS = 0.25  # where addresses are known that were good a moment ago
 _MOST_THREADS = 64
 _NEXT_ADDRESS_SECONDS = 0.25  # RFC 8305 §5
