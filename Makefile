@@ -11,7 +11,7 @@ UV_COMPILE := build/lock/bin/uv pip compile --quiet --universal --python-version
 	--generate-hashes --no-emit-index-url --no-header --no-strip-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-matrix test-long loadtest fleet bench check format lock clean
+.PHONY: help demo serve test test-matrix doors test-long loadtest fleet bench check format lock clean
 
 help: ## This list.
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to py
 
 test-matrix: $(VENV)/.dev ## The tests on the other Pythons, with the lowest aiohttp, the oldest Redis, no fast lane.
 	$(BIN)/python tests/matrix.py $(ARGS)
+
+doors: $(VENV)/.dev ## What can a client without a good token do to a worker? Twenty ways, a minute each.
+	$(BIN)/python benchmarks/doors.py $(ARGS)
 
 test-long: $(VENV)/.dev ## Look for ways around the bound and around revocations, and for what the lanes do differently, by chance.
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/test_bound_held.py \

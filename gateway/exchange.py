@@ -32,8 +32,8 @@ class Exchange:
     there may be any behind content in chunks. ``route`` and ``client_id`` are filled in as they
     become known, for metrics and the access log, as is ``upstream`` (its origin) for failures;
     ``outcome`` at the end. ``stopping`` tells whether nothing is read behind the request, or the
-    gateway is about to stop. ``cors`` are the fields with which an error of the gateway's own
-    lets a page of another origin read it.
+    gateway is about to stop; ``holds`` is told how much of its content is kept in memory. ``cors``
+    are the fields with which an error of the gateway's own lets a page of another origin read it.
     """
 
     request: web.BaseRequest
@@ -43,6 +43,7 @@ class Exchange:
     wall: Callable[[], float]
     stopping: Callable[[], bool]
     has_trailers: Callable[[], bool] = lambda: False
+    holds: Callable[[int], None] = lambda _size: None
     head: RequestHead | None = field(default=None, repr=False)  # has the token
     target: Target | None = None
     route: str = ""
@@ -90,15 +91,24 @@ class RequestBody:
     The first read answers ``Expect: 100-continue`` (RFC 9110 §10.1.1): by then whoever asked has
     decided to take the content. ``fault`` is what went wrong on the client's side, because the
     library that reads an iterator reports its failure as one of the upstream's connection.
+    ``holds`` is told how many bytes are on their way, or kept until all are here.
     """
 
     def __init__(
-        self, request: web.BaseRequest, head: RequestHead, *, most: int, timeout_seconds: float
+        self,
+        request: web.BaseRequest,
+        head: RequestHead,
+        *,
+        most: int,
+        timeout_seconds: float,
+        holds: Callable[[int], None] = lambda _size: None,
     ) -> None:
         self._request = request
         self._head = head
         self._most = most
         self._timeout_seconds = timeout_seconds
+        self._holds = holds
+        self._kept = 0
         self.fault: GatewayError | None = None
 
     def check_length(self) -> None:
@@ -138,12 +148,18 @@ class RequestBody:
             if read > self._most:
                 self.fault = ContentTooLarge("The request body is too large.")
                 raise self.fault
+            self._holds(self._kept + len(chunk))
             yield chunk
+            self._holds(self._kept)
 
     async def read(self) -> bytes:
         """Return all of the content; raises as ``chunks`` does."""
         self.check_length()
-        return b"".join([chunk async for chunk in self.chunks()])
+        content = bytearray()
+        async for chunk in self.chunks():
+            content += chunk
+            self._kept = len(content)
+        return bytes(content)
 
 
 class RelayedResponse(web.StreamResponse):

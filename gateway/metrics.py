@@ -261,6 +261,12 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self._displaced = Counter(
+            "gateway_connections_displaced",
+            "Connections without a good token that were cut off to make room for others.",
+            ["reason"],
+            registry=registry,
+        )
         self._accepts_failed = Counter(
             "gateway_accepts_failed",
             "Times that no connection could be accepted, for want of descriptors or memory.",
@@ -345,6 +351,10 @@ class Metrics:
     def connection_closed(self) -> None:
         """A client's connection is gone."""
         self._connections.value -= 1
+
+    def connection_displaced(self, reason: str) -> None:
+        """A connection without a good token was cut off for others: "memory", "connections"."""
+        self._displaced.labels(reason).inc()
 
     def accept_failed(self) -> None:
         """No connection could be accepted for want of a descriptor, or of memory."""

@@ -130,6 +130,7 @@ class OAuthEndpoints:
             exchange.head,
             most=self._most_body,
             timeout_seconds=self._body_timeout_seconds,
+            holds=exchange.holds,
         ).read()
         parameters, client = self._read_request(endpoint, exchange, body)
         task = asyncio.create_task(self._forward(endpoint, exchange, body, parameters, client))

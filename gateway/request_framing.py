@@ -93,6 +93,11 @@ class RequestFramer:
         """Whether all of a request is here; ``next`` is called before another."""
         return self._state is _WHOLE
 
+    @property
+    def held_bytes(self) -> int:
+        """How much is kept of what isn't whole: a header section, a chunk line, trailers."""
+        return len(self._line)
+
     def next(self) -> None:
         """Begin with another request."""
         self._state = _BETWEEN

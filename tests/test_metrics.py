@@ -50,6 +50,10 @@ CASES: list[tuple[Acts, dict[tuple[str, ...], float]]] = [
     ),
     ([("connection_opened",)], {("gateway_connections",): 1}),
     ([("connection_opened",), ("connection_closed",)], {}),
+    (
+        [("connection_displaced", "memory")],
+        {("gateway_connections_displaced_total", "memory"): 1},
+    ),
     ([("accept_failed",)], {("gateway_accepts_failed_total",): 1}),
     ([("handshake_began",)], {("gateway_tls_handshakes_in_progress",): 1}),
     ([("handshake_began",), ("handshake_ended", None)], {}),

@@ -126,6 +126,8 @@ class FastExchange:
         key = self._request.key
         assert key is not None
         self._lane.validator.accepted(key, self.route.name)
+        if not self.client.proven:
+            self.client.prove()
         if self._request.is_news:
             self._lane.keep(self.client, self._request)
         self.proceed(facts)

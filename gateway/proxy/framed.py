@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -23,6 +23,7 @@ from gateway.request_method import StandIn
 
 _MOST_HELD = 64 * 1024  # bytes of what is read ahead of its turn
 _HELD_PART = 16 * 1024
+_FORGET_SECONDS = 0.5  # how long an idle connection keeps its last request
 _NONE_HELD: deque[bytes] = deque()  # an empty one is three quarters of a KiB
 
 
@@ -43,6 +44,7 @@ class FramedConnection(RequestHandler):
         "_between",
         "_content",
         "_deadlines",
+        "_forgetting",
         "_framer",
         "_goes_on_soon",
         "_held",
@@ -59,6 +61,7 @@ class FramedConnection(RequestHandler):
     ) -> None:
         super().__init__(server, loop=loop, **kwargs)
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
+        self._forgetting: asyncio.TimerHandle | None = None
         self._framer = RequestFramer()
         self._stand_in = StandIn()
         self._between = False  # nothing of a request is here, and one may come
@@ -99,15 +102,44 @@ class FramedConnection(RequestHandler):
         elif self._held or self._aside or self._framer.whole:
             # It was sent ahead, or the client says more than it should. Reading goes on meanwhile,
             # or nobody would learn that the client leaves.
-            if not self._held:
-                self._held = deque()
-            self._held.append(data)
-            self._held_bytes += len(data)
-            if self._held_bytes > _MOST_HELD and not self._held_back:
-                self._held_back = True
-                self._pause_transport_reading()
+            self._hold_back(data)
         else:
             self._read(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Keep nothing of what came: the collector may find the connection only much later."""
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+        self._let_go()
+        super().connection_lost(exc)
+
+    @property
+    def held_bytes(self) -> int:
+        """How much there is of what came and nobody has taken yet."""
+        # What has come of a header section is in the parser as well.
+        size = 2 * self._framer.held_bytes + self._held_bytes
+        if self._content is not EMPTY_PAYLOAD:
+            size += self._content._size  # noqa: SLF001 -- what nobody has read of it
+        return size
+
+    def _account(self) -> None:
+        """Hear that ``held_bytes`` may have changed; for subclasses."""
+
+    def _let_go(self) -> None:
+        self._drop_held()
+        self._framer = RequestFramer()
+        if self._content is not EMPTY_PAYLOAD:
+            self._content._buffer.clear()  # noqa: SLF001
+
+    def _hold_back(self, data: bytes) -> None:
+        if not self._held:
+            self._held = deque()
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes > _MOST_HELD and not self._held_back:
+            self._held_back = True
+            self._pause_transport_reading()
+        self._account()
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -117,6 +149,8 @@ class FramedConnection(RequestHandler):
             resp.force_close()
         resp, gone = await super().finish_response(request, resp, start_time)
         self._answered = True
+        if self._forgetting is None:
+            self._forgetting = self._loop.call_later(_FORGET_SECONDS, self._forget)
         if gone or not resp.keep_alive:
             self._end_reading()
         else:
@@ -136,6 +170,26 @@ class FramedConnection(RequestHandler):
         """Take no request more, and end with the one that is under way."""
         self._end_reading()
         await super().shutdown(timeout)
+
+    def _forget(self) -> None:
+        """Let go of the last request: aiohttp keeps it until there is another."""
+        self._forgetting = None
+        waiter = self._waiter
+        if self._parser is None or waiter is None or waiter.done() or not self._between:
+            return
+        self._parser = vars(web_protocol)["HttpRequestParser"](  # as aiohttp makes it
+            self,
+            self._loop,
+            self._read_bufsize,
+            max_line_size=self.max_line_size,
+            max_field_size=self.max_field_size,
+            max_headers=self.max_headers,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=self._max_msg_queue_size,
+        )
+        waiter.cancel()  # which ends the task
+        self._task_handler = self._loop.create_task(self.start())
 
     def _read(self, data: bytes) -> None:
         """Give the parser what belongs to the request at hand; a header section has its time."""
@@ -159,6 +213,7 @@ class FramedConnection(RequestHandler):
             self._call_off("header")
         elif "header" not in self._deadlines:
             self._deadlines["header"] = self._loop.call_later(seconds, self._header_late)
+        self._account()
         if self._answered and framer.whole:
             self._go_on()
         elif self._held and not framer.whole:
@@ -225,6 +280,7 @@ class FramedConnection(RequestHandler):
             if not self._between or not self._take_aside(data):
                 self._read(data)
         self._let_read()
+        self._account()
 
     @property
     def _wants_content(self) -> bool:
@@ -242,6 +298,7 @@ class FramedConnection(RequestHandler):
                 self._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
+        self._account()
         if not self._held_back:
             super()._resume_transport_reading()
 

@@ -139,6 +139,7 @@ class HttpProxy:
             exchange.head,
             most=self._max_body,
             timeout_seconds=self._body_timeout_seconds,
+            holds=exchange.holds,
         )
         body.check_length()
         with upstream_errors(body):

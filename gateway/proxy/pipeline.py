@@ -24,7 +24,7 @@ from gateway.fields import Fields
 from gateway.metrics import Metrics
 from gateway.proxy.http import HttpProxy
 from gateway.proxy.revalidation import Revalidation
-from gateway.proxy.server import how_client_left, is_last, may_have_trailers
+from gateway.proxy.server import hold, how_client_left, is_last, may_have_trailers, prove
 from gateway.proxy.websocket import WebSocketProxy
 from gateway.request_head import addressed, hops_left, inspect_request, with_hops
 from gateway.routes import Route, Routes, Target, parse_target
@@ -210,6 +210,7 @@ class Pipeline:
             exchange.client_id = facts.client_id
             authorize(facts, route.scopes, realm=self._realm)
             self._validator.accepted(key, route.name)
+            prove(exchange.request)
             if self._revalidate_seconds and hops != 0:
                 return await self._forward_watched(exchange, route, facts, key)
         if hops == 0:
@@ -282,6 +283,7 @@ class Pipeline:
             wall=self._clock.wall,
             stopping=lambda: self.draining or is_last(request),
             has_trailers=lambda: may_have_trailers(request),
+            holds=lambda size: hold(request, size),
         )
 
     def log_fast(self, exchange: "FastExchange", outcome: str, seconds: float) -> None:

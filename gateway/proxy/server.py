@@ -6,8 +6,10 @@ for a header section and shows the bytes of a malformed request in its answer an
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import structlog
@@ -17,6 +19,7 @@ from gateway.errors import GatewayError, TooManyConnections
 from gateway.exchange import RelayedResponse, cut_off, error_parts, reason_phrase
 from gateway.metrics import Metrics
 from gateway.proxy.framed import FramedConnection
+from gateway.proxy.holdings import Holdings
 from gateway.settings import Limits
 
 if TYPE_CHECKING:
@@ -29,6 +32,9 @@ Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 
 _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 0.02
+_MOST_LOOKED_AT = 64  # connections, for one that makes room
+_MOST_IN_TURN = 16
+"""Requests that begin in one turn of the loop, of clients that have shown no good token."""
 
 
 def require_c_parser() -> None:
@@ -82,6 +88,12 @@ class GatewayServer(web.Server):
         self.metrics = metrics
         self.apply(limits)
         self.open_connections = 0
+        self.holdings: Holdings[GatewayConnection] = Holdings()
+        self.unproven: dict[GatewayConnection, None] = {}
+        """Connections on which no good token has come, in the order in which they were made."""
+        self._in_line: deque[GatewayConnection] = deque()
+        self._begun = 0
+        self._turning = False
         self.lane: Lane | None = None
         self._taken_before = 0
 
@@ -108,8 +120,49 @@ class GatewayServer(web.Server):
         }
 
     def admits(self, *, beginning: int = 0) -> bool:
-        """Whether one more connection is allowed, while so many are beginning."""
-        return self.open_connections + beginning < self.max_connections
+        """Whether one more connection is allowed, while so many are beginning.
+
+        If there are as many as may be, one makes room whose client keeps us waiting, and that has
+        shown no good token: who holds connections for nothing keeps nobody out.
+        """
+        if self.open_connections + beginning < self.max_connections:
+            return True
+        waiting: list[GatewayConnection] = []
+        for connection in list(islice(self.unproven, _MOST_LOOKED_AT)):
+            if connection.waits_for_client:
+                waiting.append(connection)
+            else:
+                self.unproven[connection] = self.unproven.pop(connection)
+        if not waiting:
+            return False
+        idlest = min(waiting, key=lambda each: (not each.is_idle, each.active_at))
+        del self.unproven[idlest]
+        idlest.displace("connections")
+        return True
+
+    def may_begin(self) -> bool:
+        """Whether a request may begin now, of a client that has shown no good token.
+
+        Some may in each turn of the loop, in the order in which they came: others, whose turn is
+        always now, don't wait for very many.
+        """
+        if not self._turning:
+            self._turning = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._begun += 1
+        return self._begun <= _MOST_IN_TURN and not self._in_line
+
+    def line_up(self, connection: "GatewayConnection") -> None:
+        """Have a connection go on when its turn has come."""
+        self._in_line.append(connection)
+
+    def _next_turn(self) -> None:
+        self._begun = min(len(self._in_line), _MOST_IN_TURN)
+        self._turning = self._begun > 0
+        if self._turning:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        for _ in range(self._begun):
+            self._in_line.popleft().begin()
 
     async def hear_newcomers(self, seconds: float) -> None:
         """Wait until all who have connected have asked for something, for so long at most.
@@ -144,8 +197,8 @@ class GatewayConnection(FramedConnection):
     REPEATS = 16
 
     __slots__ = (
-        *("_born", "_counted", "_fast", "_server"),
-        *("last_request", "peer", "repeats", "secure", "stalled"),
+        *("_born", "_counted", "_fast", "_in_hand", "_server"),
+        *("last_request", "peer", "proven", "repeats", "secure", "stalled"),
     )
 
     def __init__(
@@ -163,6 +216,9 @@ class GatewayConnection(FramedConnection):
         """The digest of the last request, and what the lane learned of it."""
         self.repeats = self.REPEATS
         """How many more different requests it takes until none is expected to come again."""
+        self._in_hand = 0
+        self.proven = False
+        """Whether a request was let through by its token, ever."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 and close it where there are too many."""
@@ -188,6 +244,7 @@ class GatewayConnection(FramedConnection):
         self._born = self._next_keepalive_close_time
         self._begin_reading()
         self._counted = True
+        self._server.unproven[self] = None
         self._server.open_connections += 1
         self._server.metrics.connection_opened()
 
@@ -198,6 +255,8 @@ class GatewayConnection(FramedConnection):
         if self._fast is not None:
             self._fast.client_gone("client_stalled" if self.stalled else "client_gone")
         if self._counted:
+            self._server.unproven.pop(self, None)
+            self._server.holdings.release(self)
             self._server.open_connections -= 1
             self._server.metrics.connection_closed()
         super().connection_lost(exc)
@@ -205,11 +264,47 @@ class GatewayConnection(FramedConnection):
     def data_received(self, data: bytes) -> None:
         """Let the fast lane have a request, or feed the parser."""
         if self._between:  # without a call more, as most requests come here
+            if not (self.proven or self._server.may_begin()):
+                self._between = False
+                self._hold_back(data)
+                self._server.line_up(self)
+                return
             lane = self._server.lane
             if lane is None or not lane.take(self, data):
                 self._read(data)
         else:
             super().data_received(data)
+
+    def begin(self) -> None:
+        """Go on with a request that was in line."""
+        self._go_on()
+
+    def prove(self) -> None:
+        """A request was let through by its token: what the client holds doesn't count any more."""
+        self.proven = True
+        self._server.unproven.pop(self, None)
+        self._server.holdings.release(self)
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes that a handler has of the request under way."""
+        self._in_hand = size
+        self._account()
+
+    def _account(self) -> None:
+        """Count what is held of a client's bytes; who has held some for longest may have to go."""
+        if self.proven or not self._counted:
+            return
+        if self._answered:
+            self._in_hand = 0
+        for connection in self._server.holdings.hold(self, self.held_bytes + self._in_hand):
+            connection.displace("memory")
+
+    def displace(self, why: str) -> None:
+        """Cut the connection off, for others."""
+        self._server.metrics.connection_displaced(why)
+        self._let_go()  # now: many may be cut off in one turn of the loop
+        if self.transport is not None:
+            self.transport.abort()
 
     def _take_aside(self, data: bytes) -> bool:
         lane = self._server.lane
@@ -256,6 +351,21 @@ class GatewayConnection(FramedConnection):
         """Whether nothing has come on the connection yet."""
         untouched = self._next_keepalive_close_time == self._born
         return untouched and self._between
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: no more than a header section that has begun."""
+        return self._between or (self._framer.in_head and not self._under_way)
+
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether the client has to say something before anything goes on."""
+        return self._fast is None and (self.is_idle or self._wants_content)
+
+    @property
+    def active_at(self) -> float:
+        """When the last request ended, or the connection was made, on a clock of its own."""
+        return self._next_keepalive_close_time
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is under way, or beginning."""
@@ -322,6 +432,20 @@ def may_have_trailers(request: web.BaseRequest) -> bool:
     """Return whether trailers may follow the content of a request, which came in chunks."""
     connection = request.protocol
     return not isinstance(connection, GatewayConnection) or connection.may_have_trailers()
+
+
+def prove(request: web.BaseRequest) -> None:
+    """Note that a request was let through by its token."""
+    connection = request.protocol
+    if isinstance(connection, GatewayConnection) and not connection.proven:
+        connection.prove()
+
+
+def hold(request: web.BaseRequest, size: int) -> None:
+    """Count so many bytes of a request's content that are kept in memory."""
+    connection = request.protocol
+    if isinstance(connection, GatewayConnection):
+        connection.hold(size)
 
 
 def is_last(request: web.BaseRequest) -> bool:

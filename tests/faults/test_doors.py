@@ -1,18 +1,21 @@
 """Doors that stay open without a good token: each is filled, and a good client watched."""
 
 import asyncio
+import gc
 import socket
-from contextlib import ExitStack
+import tracemalloc
+from contextlib import AsyncExitStack, ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from backends import recording
-from proxy.gateways import LogText, count, running, seed, settings_for, until
-from wire import connect, fetch, request
+from proxy.gateways import LogText, connections, count, running, seed, settings_for, until
+from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
 from gateway.demo.certificate import write_certificate
+from gateway.proxy.holdings import MOST_BYTES
 
 
 def silent(url: str, number: int, stack: ExitStack) -> list[socket.socket]:
@@ -113,3 +116,89 @@ async def test_half_requests_to_the_admin_port_keep_nobody_out() -> None:
                 await fetch(gateway.admin_url, request("/livez", "Host: localhost"))
             ).status == 200
             assert (await fetch(gateway.url, request("/"))).status == 200
+
+
+HALF = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"x" * 14_000
+FORM = "Content-Type: application/x-www-form-urlencoded"
+HELD = {
+    "header sections that don't end": HALF,
+    "bodies for the token endpoint": request(
+        "/token", FORM, "Content-Length: 900000", method="POST", token=None
+    )
+    + b"a=" * 100_000,
+}
+
+
+@pytest.mark.parametrize("data", HELD.values(), ids=HELD.keys())
+async def test_what_never_comes_to_an_end_is_bounded_in_all(data: bytes) -> None:
+    """Each connection could hold as much as it is allowed, and there may be 10,000 of them."""
+    async with (
+        recording() as backend,
+        running(backend.url, key_manager={"url": backend.url}) as gateway,
+        connect(gateway.url) as good,
+    ):
+        await good.send(request("/"))
+        assert (await good.answer()).status == 200
+        assert gateway._server is not None
+        most = 0
+        with ExitStack() as stack:
+            for client in silent(gateway.url, 300, stack):
+                client.setblocking(False)
+                with suppress(OSError):
+                    client.send(data)
+                await asyncio.sleep(0)
+                most = max(most, gateway._server.holdings.total)
+            await until(lambda: count(gateway, "gateway_connections_displaced_total") > 0)
+            assert most <= MOST_BYTES
+            await good.send(request("/"))
+            assert (await good.answer()).status == 200
+
+
+async def test_idle_connections_keep_nobody_out() -> None:
+    """Where there are as many as may be, the idlest that has shown no good token makes room."""
+    limits = {"connections": 5}
+    async with (
+        recording() as backend,
+        running(backend.url, limits=limits) as gateway,
+        connect(gateway.url) as good,
+    ):
+        await good.send(request("/"))
+        assert (await good.answer()).status == 200
+        with ExitStack() as stack:
+            silent(gateway.url, 30, stack)
+            await until(lambda: count(gateway, "gateway_connections_displaced_total") == 26)
+            assert (await fetch(gateway.url, request("/"))).status == 200
+            await good.send(request("/"))
+            assert (await good.answer()).status == 200
+
+
+async def test_an_idle_connection_keeps_little_of_its_last_request() -> None:
+    """8,000 of them kept 70 KiB each, after one request of 15 KB."""
+    long = request("/" + "p" * 14_000, "Transfer-Encoding: chunked", token="unknown", method="POST")
+    async with recording() as backend, running(backend.url) as gateway, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(connect(gateway.url)) for _ in range(60)]
+
+        async def ask(asking: list[Client]) -> int:
+            """Return what is held once all have asked, and were forgotten."""
+            for client in asking:
+                await client.send(long + b"0\r\n\r\n")
+                assert (await client.answer()).status == 401
+            await until(lambda: all(each._between for each in connections(gateway)))
+            await until(lambda: all(each._waiter is not None for each in connections(gateway)))
+            for connection in connections(gateway):
+                if connection._forgetting is not None:
+                    connection._forgetting.cancel()
+                    connection._forget()
+            await asyncio.sleep(0)
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            first = await ask(clients[:10])
+            grown = await ask(clients[10:]) - first
+        finally:
+            tracemalloc.stop()
+        assert grown / 50 < 4096  # each had a connection already
+        await clients[0].send(request("/"))
+        assert (await clients[0].answer()).status == 200

@@ -1,12 +1,22 @@
 """How slow clients may be, and how many: each limit ends with a connection closed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 from backends import Connection, RecordingBackend, answering, scripted
 from wire import connect, fetch, request
 
-from proxy.gateways import LogText, count, outcomes, running, until
+from proxy.gateways import (
+    FAST_LANE,
+    LogText,
+    connections,
+    count,
+    outcomes,
+    running,
+    taken,
+    until,
+)
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -252,3 +262,27 @@ class TestStalledClients:
             for _ in range(80):
                 assert len(await client.read(100_000)) == 100_000
             await until(lambda: outcomes(gateway) == {"proxied": 1})
+
+
+async def test_a_crowd_without_a_good_token_waits_in_line(backend: RecordingBackend) -> None:
+    """Some of its requests begin in each turn of the loop; those of a good client at once."""
+    async with (
+        AsyncExitStack() as stack,
+        running(backend.url, proxy=FAST_LANE) as gateway,
+        connect(gateway.url) as good,
+    ):
+        await good.send(request("/"))
+        assert (await good.answer()).status == 200
+        (proven,) = connections(gateway)
+        crowd = [await stack.enter_async_context(connect(gateway.url)) for _ in range(50)]
+        await until(lambda: len(connections(gateway)) == 51)
+        before = taken(gateway)
+        for connection in connections(gateway):
+            if connection is not proven:
+                connection.data_received(request("/", token="unknown"))
+        assert taken(gateway) - before == 16
+        proven.data_received(request("/"))
+        assert taken(gateway) - before == 17
+        for client in crowd:
+            assert (await client.answer()).status == 401
+        assert taken(gateway) - before == 51
