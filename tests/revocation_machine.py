@@ -286,7 +286,7 @@ class RevocationMachine(RuleBasedStateMachine):
         self.sign_in(holder, client, "read", 100_000, refreshes=True, late=False)
         first = list(self.key_manager.refresh)[-1]
         if refreshed:
-            self.refresh(holder, len(self.key_manager.refresh) - 1, 100_000, True, False)
+            self.refresh(holder, 0, 100_000, rotates=True, late=False)
         if fails:
             self.advance(9 / 8)
         token = first if how == "first" else list(getattr(self.key_manager, how))[-1]
@@ -297,6 +297,13 @@ class RevocationMachine(RuleBasedStateMachine):
             self.advance(pause)
         self.recover(holder)
         self.advance(RETRY_SECONDS)
+
+    @rule(worker=workers, other=workers, client=clients)
+    def revoke_anothers(self, worker: int, other: int, client: str) -> None:
+        """A client revokes a token that was issued to another; the key manager says 200."""
+        self.sign_in(worker, client, "read", 100_000, refreshes=True, late=False)
+        (another,) = set(CLIENTS) - {client}
+        self._begin_to_revoke(other, list(self.key_manager.access)[-1], another)
 
     def _receive(
         self, at: Worker, answer: Answer, parameters: Parameters, client: str, late: bool
