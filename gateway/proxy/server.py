@@ -287,7 +287,7 @@ class GatewayConnection(FramedConnection):
 
     def hold(self, size: int) -> None:
         """Count so many bytes that a handler has of the request under way."""
-        self._in_hand = size
+        self._in_hand = 2 * size  # when it is put together, it is there twice
         self._account()
 
     def _account(self) -> None:
