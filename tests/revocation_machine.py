@@ -331,7 +331,9 @@ class RevocationMachine(RuleBasedStateMachine):
             return  # 503: the client knows that it isn't done
         if is_own:
             self.gone |= near
-            self.ending |= self._followers(token)
+            followers = self._followers(token)
+            if not followers & self.may_be_lost:
+                self.ending |= followers
 
     def _near(self, token: str) -> set[str]:
         """Return the access tokens that a revocation ends at once, whoever has noted what."""
@@ -449,7 +451,10 @@ class RevocationMachine(RuleBasedStateMachine):
             for sent in worker.line.under_way:
                 sent.carry_out()
         self._settle()
-        self.may_be_lost |= set(self.key_manager.access) - self._good()
+        good = self._good()
+        self.may_be_lost |= set(self.key_manager.access) - good
+        # Who alone knew that these belong to what was revoked knows it too late, or no more.
+        self.ending -= good
         self.advance(hours * HELD_SECONDS)
 
     @staticmethod
