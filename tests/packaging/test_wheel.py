@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 CONTEXT = ("gateway", "pyproject.toml", "README.md", "LICENSE")
+REFERENCE = "config/gateway.toml"
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
             shutil.copytree(source, context / name)
         else:
             shutil.copy(source, context / name)
+    (context / "config").mkdir()
+    shutil.copy(ROOT / REFERENCE, context / REFERENCE)
     (context / "tests").mkdir()
     (context / "tests" / "test_stray.py").touch()
     subprocess.run(
@@ -58,7 +61,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: zipfile.Path) -> No
         if ".dist-info/" not in name and not name.endswith("/")
     }
     assert "gateway/py.typed" in held
-    assert package == held
+    assert package | {"gateway/settings/gateway.toml"} == held
 
 
 def test_the_wheel_says_what_it_is(wheel: zipfile.Path) -> None:
