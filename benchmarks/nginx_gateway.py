@@ -12,12 +12,14 @@ import os
 import shutil
 import sys
 import tempfile
+from asyncio.subprocess import Process
 from base64 import b64encode
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from busy import NotUpError
 from surroundings import (
     CLIENT,
     SECRET,
@@ -72,7 +74,7 @@ def configuration(recipe: str, ports: dict[str, int], cached: str) -> str:
 
 
 @asynccontextmanager
-async def nginx(recipe: str) -> AsyncIterator[None]:
+async def nginx(recipe: str) -> AsyncIterator[Process]:
     """Run nginx until the block ends, as nobody if started by root."""
     assert NGINX is not None
     with tempfile.TemporaryDirectory() as private:
@@ -88,8 +90,8 @@ async def nginx(recipe: str) -> AsyncIterator[None]:
             for path in (folder, *folder.rglob("*")):
                 shutil.chown(path, "nobody", "nogroup")
         command = [NGINX, "-p", private, "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-        async with running(*command, **unprivileged):
-            yield
+        async with running(*command, **unprivileged) as process:
+            yield process
 
 
 async def measure(folder: Path, names: Sequence[str]) -> int:
@@ -105,8 +107,8 @@ async def measure(folder: Path, names: Sequence[str]) -> int:
         private = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         await stack.enter_async_context(key_manager(private, manager, redis_port))
         for name in names:
-            async with nginx(configuration(recipe, ports, RUNS[name].cached)):
-                await answering(f"{url}/orders")
+            async with nginx(configuration(recipe, ports, RUNS[name].cached)) as process:
+                await answering(f"{url}/orders", process)
                 usual = ["--max-age=2s", "--tokens=200", "--background-rps=300"]
                 record = folder / f"{name}.jsonl"
                 codes.append(await load_test(record, url, "/orders", *usual, *RUNS[name].flags))
@@ -118,4 +120,8 @@ if __name__ == "__main__":
     if NGINX is None:
         sys.exit("nginx isn't installed; on Debian: apt-get install nginx libnginx-mod-http-js")
     arguments = sys.argv[1:] or ["build/loadtest-nginx"]
-    sys.exit(asyncio.run(measure(Path(arguments[0]), arguments[1:] or list(RUNS))))
+    try:
+        code = asyncio.run(measure(Path(arguments[0]), arguments[1:] or list(RUNS)))
+    except NotUpError as fault:
+        sys.exit(f"nothing was measured: {fault}")
+    sys.exit(code)

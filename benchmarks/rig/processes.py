@@ -107,7 +107,7 @@ def running(
     """Run a process until the block ends, on these processors; enter once it listens on all ports.
 
     Raises:
-        DidNotStart: it ended or didn't listen within 20 seconds; with the end of its log.
+        DidNotStart: it ended or didn't listen within two minutes; with the end of its log.
     """
     with log.open("wb") as output:
         popen = subprocess.Popen(
@@ -137,7 +137,7 @@ def _stop(popen: "subprocess.Popen[bytes]") -> None:
     popen.wait()
 
 
-def listens(port: int, popen: "subprocess.Popen[bytes]", patience_seconds: float = 20) -> bool:
+def listens(port: int, popen: "subprocess.Popen[bytes]", patience_seconds: float = 120) -> bool:
     """Wait until something accepts on the port; false if the process ends or the time is up."""
     until = time.monotonic() + patience_seconds
     while time.monotonic() < until and popen.poll() is None:

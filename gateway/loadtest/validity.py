@@ -116,7 +116,8 @@ def _notes(facts: Facts) -> list[str]:
     if facts.flapped:
         notes.append(
             "Where tokens were accepted again after a refusal, the slowest worker may accept for "
-            "a little longer than the probes met."
+            "a little longer than the probes met, and windows may be longer than a single "
+            "cache's: the last worker ends each."
         )
     if facts.targets > 1:
         notes.append(

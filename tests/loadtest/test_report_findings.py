@@ -60,6 +60,12 @@ def test_what_did_not_happen_is_not_mentioned(name: str) -> None:
     assert ("Max age 3 s" in subjects) == (name != "no promise")
 
 
+def test_flapping_is_explained() -> None:
+    """Several workers behind one address disagree for a while, and whose fault that is, is said."""
+    (found,) = [f for f in findings(analysed("flapping")) if f.subject == "Flapping"]
+    assert "replicas or workers that don't share what they know" in found.sentence
+
+
 def test_tokens_that_outlived_max_age_are_named() -> None:
     """The first few by number, each once."""
     (found,) = [f for f in findings(analysed("over")) if f.verdict == "broken"]

@@ -170,7 +170,8 @@ def _flapping(analysis: Analysis) -> Finding:
         f"{count_of(flapping.windows, 'window')}",
         Tone.BAD,
         f"Accepted again after a refusal, {count_of(flapping.flaps, 'time')}, for up to "
-        f"{duration(flapping.longest)}: replicas or workers disagree.",
+        f"{duration(flapping.longest)}: behind one address there are replicas or workers "
+        "that don't share what they know, and the last of them to refuse ends the window.",
     )
 
 

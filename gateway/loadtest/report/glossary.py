@@ -14,6 +14,10 @@ GLOSSARY: Mapping[str, str] = {
     "around its revocation: a window shorter than that may look like none.",
     "Stale accept": "A probe accepted although it was sent after the revocation was answered.",
     "False refusal": "A refusal of a token that wasn't revoked.",
+    "Flapping": "A token was accepted again after a refusal. Workers or replicas behind one "
+    "address, each with a cache of its own, let go of a token one after the other, and a probe "
+    "meets any of them. None is wrong as long as the promise is kept; but the last one ends the "
+    "window, so that windows may be longer than a single cache would give.",
     "Fixed-lifetime cache": "A cache that keeps a validated token for max age, filled at a random "
     "time before the revocation, gives windows spread evenly from 0 to max age. Tested by "
     "Kolmogorov and Smirnov on the middles of the windows; p above 0.01 is called agreement.",
