@@ -33,7 +33,7 @@ Refusal = Callable[[web.BaseRequest, GatewayError], web.StreamResponse]
 _LINGER_SECONDS = 2.0
 _LOOK_SECONDS = 0.02
 _MOST_LOOKED_AT = 64  # connections, for one that makes room
-_MOST_IN_TURN = 16
+_MOST_IN_TURN = 8
 """Requests that begin in one turn of the loop, of clients that have shown no good token."""
 
 

@@ -280,9 +280,9 @@ async def test_a_crowd_without_a_good_token_waits_in_line(backend: RecordingBack
         for connection in connections(gateway):
             if connection is not proven:
                 connection.data_received(request("/", token="unknown"))
-        assert taken(gateway) - before == 16
+        assert taken(gateway) - before == 8
         proven.data_received(request("/"))
-        assert taken(gateway) - before == 17
+        assert taken(gateway) - before == 9
         for client in crowd:
             assert (await client.answer()).status == 401
         assert taken(gateway) - before == 51
