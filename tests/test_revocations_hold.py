@@ -35,7 +35,7 @@ def test_nothing_brings_back_what_a_2xx_said_is_gone() -> None:
     run_state_machine_as_test(
         RevocationMachine,
         settings=settings(
-            max_examples=10_000 if LONG else 60,
+            max_examples=3_000 if LONG else 60,
             stateful_step_count=30,
             deadline=None,
             derandomize=not LONG,
