@@ -31,6 +31,8 @@ JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _FORM_ENCODED = re.compile(r"[A-Za-z0-9*\-._~!'()/+%]*")
 _BROKEN_ESCAPE = re.compile("%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]")
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,20 @@ class RequestClient:
     """The client that a request authenticates as, should the key manager accept it.
 
     ``client_id`` is what is believed, ``None`` where there is no client or it isn't known which.
-    ``readings`` are all clients that it may be; ``doubt`` says why none is believed.
+    ``readings`` are all clients that it may be; ``doubt`` says why none is believed. ``named`` are
+    those that stand beside what can't be read, or that a lenient reader finds in it: nothing is
+    given for such a name, but a client can't hide behind what the gateway can't read either.
     """
 
     client_id: str | None = None
     readings: frozenset[str] = frozenset()
     doubt: Doubt | None = None
+    named: frozenset[str] = frozenset()
+
+    @property
+    def may_be(self) -> frozenset[str]:
+        """The clients one of which it must be to end what was issued to a client."""
+        return self.readings or self.named
 
 
 NOBODY = RequestClient()
@@ -79,7 +89,8 @@ def request_client(
         raise InvalidRequest("The request names more than one client.")
     if any(client.doubt == "unreadable" for client in clients):
         # Beside it a name counts for nothing: the key manager may go by what we can't read.
-        return _UNREADABLE
+        named = common.union(*(client.named for client in clients))
+        return RequestClient(doubt="unreadable", named=named)
     first = clients[0]
     if first.client_id in common or first.doubt is not None:
         return first
@@ -92,10 +103,12 @@ _UNREADABLE = RequestClient(doubt="unreadable")
 def _by_authorization(authorization: bytes, basic_client_id: BasicClientId) -> RequestClient:
     user = _basic_user(authorization)
     if not user or _CONTROL.search(user):
-        return _UNREADABLE
+        return _unreadable(authorization)
     decoded = _form_decoded(user)
     if basic_client_id == "form_encoded":
-        return _UNREADABLE if decoded is None else RequestClient(decoded, frozenset({decoded}))
+        if decoded is None:
+            return _unreadable(authorization)
+        return RequestClient(decoded, frozenset({decoded}))
     if basic_client_id == "verbatim" or decoded in {None, user}:
         return RequestClient(user, frozenset({user}))
     assert decoded is not None
@@ -104,6 +117,21 @@ def _by_authorization(authorization: bytes, basic_client_id: BasicClientId) -> R
         return RequestClient(None, readings, "two_readings")
     # No client that form-encodes has written this.
     return RequestClient(user, readings)
+
+
+def _unreadable(authorization: bytes) -> RequestClient:
+    """Return a client that the gateway can't read, with the names that others may find."""
+    authorization = authorization.strip()
+    if scheme(authorization) != b"basic":
+        return _UNREADABLE
+    # Many decoders leave out what isn't base64, and don't ask for padding (RFC 4648 §3.2, §3.3).
+    digits = _NOT_BASE64.sub(b"", authorization[len(b"basic") :].translate(_URL_SAFE))
+    digits = digits[: len(digits) - (len(digits) % 4 == 1)]
+    user = b64decode(digits + b"=" * (-len(digits) % 4)).partition(b":")[0]
+    names = {user.decode(errors="replace"), user.decode("latin-1")}
+    names |= {_CONTROL.sub("", name).strip() for name in names}
+    names |= {unquote_plus(name) for name in names}
+    return RequestClient(doubt="unreadable", named=frozenset(names - {""}))
 
 
 def _basic_user(authorization: bytes) -> str:

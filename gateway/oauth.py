@@ -94,16 +94,29 @@ class OAuthEndpoints:
         self._each_second = Seldom(1.0, clock.monotonic)
         self._each_minute = Seldom(60.0, clock.monotonic)
 
-    def endpoint(self, path: str) -> str | None:
+    def endpoint(self, path: str, method: str) -> str | None:
         """Return which endpoint a judged path is, "token" or "revoke", if it is one.
 
         Raises:
-            BadRequest: it is one but for path parameters ("/revoke;v=1"), which servlets leave out.
+            BadRequest: it is one but for path parameters ("/revoke;v=1"), which servlets leave out,
+                or, of a POST, for what other frameworks leave out at the end: a format
+                ("/revoke.json"), full stops, space.
         """
         name = self._endpoints.get(same_path(path))
-        if name is None and ";" in path and same_path(without_parameters(path)) in self._endpoints:
+        if name is None and (
+            (";" in path and same_path(without_parameters(path)) in self._endpoints)
+            or (method == "POST" and self._begins_as_endpoint(same_path(path)))
+        ):
             raise BadRequest("The path could be read as that of an endpoint.")
         return name
+
+    def _begins_as_endpoint(self, path: str) -> bool:
+        for endpoint in self._endpoints:
+            if path.startswith(endpoint):
+                rest = path[len(endpoint) :].lstrip("/")
+                if rest.startswith((".", " ")) and "/" not in rest:
+                    return True
+        return False
 
     async def answer(self, endpoint: str, exchange: Exchange) -> RelayedResponse:
         """Forward a request and return the key manager's answer.
@@ -317,7 +330,7 @@ class OAuthEndpoints:
         """End in the store what was revoked; raises ``StoreUnavailable``."""
         keys = [token_key(token) for token in parameters.get("token", ())]
         named = answer.named_tokens(ACCESS_TOKEN_FIELDS | REFRESH_TOKEN_FIELDS)
-        by = frozenset() if self._settings.any_client_revokes else client.readings
+        by = frozenset() if self._settings.any_client_revokes else client.may_be
         await self._recorder.revoke(keys, by=by, named=list(dict.fromkeys(named)))
 
     async def _end_replayed(self, parameters: Parameters, client: RequestClient) -> None:

@@ -18,7 +18,8 @@ MAX_PARAMETERS = 100
 _FORM = re.compile(
     rb"application/x-www-form-urlencoded(?P<parameters>(?:[ \t]*;[ \t]*[^;,]*)*)", re.IGNORECASE
 )
-_CHARSET = re.compile(rb"[ \t]*charset[ \t]*=(.*)", re.IGNORECASE | re.DOTALL)
+# "charset*" and "charset*0" are the same to those who read RFC 2231 here too.
+_CHARSET = re.compile(rb"[ \t]*charset(?:\*[0-9]*\*?)?[ \t]*=(.*)", re.IGNORECASE | re.DOTALL)
 _UTF_8 = frozenset({b"utf-8", b"utf8", b"us-ascii", b"ascii"})
 # What these make of ASCII is ASCII.
 _LIKE_ASCII = frozenset({b"iso-8859-1", b"latin1", b"windows-1252"})
@@ -33,6 +34,13 @@ _DECIDING = {
     "token": ("grant_type", "refresh_token"),
 }
 _OF_A_TOKEN = frozenset({"token", "refresh_token"})
+# Where the gateway does something of its own.
+_GRANT_TYPES = {
+    "authorizationcode": "authorization_code",
+    "clientcredentials": "client_credentials",
+    "password": "password",
+    "refreshtoken": "refresh_token",
+}
 
 
 def read_form(endpoint: str, head: RequestHead, query: str | None, body: bytes) -> Parameters:
@@ -129,6 +137,11 @@ def _check_deciding(name: str, value: bytes, text: str | None) -> None:
     # find another token.
     if name in _OF_A_TOKEN and text and not _TOKEN.fullmatch(text):
         raise InvalidRequest(f"The parameter {name} has characters that no token has.")
+    if name == "grant_type" and text:
+        # Who ignores case, or trims, would take it for a grant that the gateway doesn't.
+        meant = _GRANT_TYPES.get(_NOT_A_LETTER.sub("", text.lower()), text)
+        if meant != text:
+            raise InvalidRequest("The parameter grant_type is misspelt.")
 
 
 def _check_names(part: bytes, name: str, deciding: tuple[str, ...]) -> None:

@@ -79,7 +79,35 @@ def test_beside_what_can_not_be_read_no_name_counts(
     authorizations: list[bytes], form: Parameters
 ) -> None:
     """The key manager may have gone by that, and not by a name that needs no proof."""
-    assert request_client(authorizations, form) == RequestClient(doubt="unreadable")
+    client = request_client(authorizations, form)
+    assert (client.client_id, client.readings, client.doubt) == (
+        None,
+        frozenset[str](),
+        "unreadable",
+    )
+
+
+@pytest.mark.parametrize(
+    ("authorizations", "form"),
+    [
+        ([basic(b"mallory:s")], assertion("opaque")),
+        ([basic(b"mallory:s")], assertion("x", "y")),
+        ([b"Bearer abc"], {"client_id": ["mallory"], "client_secret": ["s"]}),
+        ([b"Basic !"], {"client_id": ["mallory"]}),
+        ([basic(b"mallory:s") + b"*"], {}),
+        ([b"Basic bWFsbG9yeTpz\tZWNyZXQ"], {}),
+        ([b"Basic bWFsbG9yeTpzZWNyZXQ"[:-1]], {}),
+        ([basic(b"mallory\0:s")], {}),
+        ([basic(b" mallory\r\n:s")], {}),
+        ([basic(b"mallory:\xff")], {}),
+    ],
+)
+def test_a5_nobody_hides_behind_what_can_not_be_read(
+    authorizations: list[bytes], form: Parameters
+) -> None:
+    """Mallory makes her name unreadable here but not to a lenient key manager."""
+    client = request_client(authorizations, form)
+    assert (client.client_id, "mallory" in client.may_be) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +138,7 @@ def test_a_request_that_names_two_clients_is_refused(
         request_client(authorizations, form)
 
 
+NONE = frozenset[str]()
 TWO = frozenset({"svc+prod", "svc prod"})
 MAIL = frozenset({"svc+prod@example.com", "svc prod@example.com"})
 
@@ -126,8 +155,12 @@ MAIL = frozenset({"svc+prod@example.com", "svc prod@example.com"})
         ("zoë".encode(), "unambiguous", RequestClient("zoë", frozenset({"zoë"}))),
         (b"svc+prod", "form_encoded", RequestClient("svc prod", frozenset({"svc prod"}))),
         (b"a%3Ab+c", "form_encoded", RequestClient("a:b c", frozenset({"a:b c"}))),
-        (b"%ff", "form_encoded", RequestClient(doubt="unreadable")),
-        (b"100%", "form_encoded", RequestClient(doubt="unreadable")),
+        (
+            b"%ff",
+            "form_encoded",
+            RequestClient(None, NONE, "unreadable", frozenset({"%ff", "\ufffd"})),
+        ),
+        (b"100%", "form_encoded", RequestClient(None, NONE, "unreadable", frozenset({"100%"}))),
         (b"svc+prod", "verbatim", RequestClient("svc+prod", frozenset({"svc+prod"}))),
         (b"a%3Ab", "verbatim", RequestClient("a%3Ab", frozenset({"a%3Ab"}))),
         (b"plain", "form_encoded", RequestClient("plain", frozenset({"plain"}))),

@@ -490,6 +490,20 @@ async def test_b3_path_parameters_are_no_way_around_an_endpoint(
     assert key_manager.requests == []
 
 
+async def test_b3_nothing_at_the_end_of_a_path_is_a_way_around_an_endpoint(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """Rails takes "/revoke.json" for "/revoke", Windows "/revoke." and "/revoke "."""
+    ends = (".json", ".JSON/", ".", "..", "%20", "%2e", "/.json", "/%20", "./")
+    async with house.open():
+        replies = [await house.post(f"/revoke{end}", token="s") for end in ends]
+        others = [house.endpoints.endpoint(path, "POST") for path in ("/revoke/x.y", "/revoker.a")]
+        assert house.endpoints.endpoint("/token.js", "GET") is None
+    assert {reply.status for reply in replies} == {400}
+    assert others == [None, None]
+    assert key_manager.requests == []
+
+
 async def test_b5_an_endpoint_is_asked_as_it_is_written(
     house: OAuthHouse, key_manager: ScriptedKeyManager
 ) -> None:
@@ -599,7 +613,9 @@ async def test_the_paths_are_settings(house: OAuthHouse, key_manager: ScriptedKe
     async with house.open(
         token_path="/oauth2/token", revoke_path="/r", revoke_url=f"{key_manager.url}/oauth2/revoke"
     ):
-        found = [house.endpoints.endpoint(path) for path in ("/oauth2/token", "/r", "/token")]
+        found = [
+            house.endpoints.endpoint(path, "POST") for path in ("/oauth2/token", "/r", "/token")
+        ]
         await house.send(request("/%6fauth2/token", b"x=1"))
         await house.send(request("/r", b"token=x"))
     assert found == ["token", "revoke", None]
@@ -614,7 +630,10 @@ async def test_without_a_key_manager_there_are_no_endpoints(house: OAuthHouse) -
     async with house.open(url=None):
         assert (await house.send(request("/token", b"x=1"))).status == 404
     async with house.open(url=None, token_url="http://127.0.0.1:1/token"):
-        assert [house.endpoints.endpoint(path) for path in ("/token", "/revoke")] == ["token", None]
+        assert [house.endpoints.endpoint(path, "POST") for path in ("/token", "/revoke")] == [
+            "token",
+            None,
+        ]
 
 
 async def test_b4_a_compressed_answer_goes_through_as_it_came_and_is_read(

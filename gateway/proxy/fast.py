@@ -63,7 +63,7 @@ class FastLane:
         routes: Routes,
         policy: HeaderPolicy,
         validator: Validator,
-        endpoint: Callable[[str], str | None],
+        endpoint: Callable[[str, str], str | None],
         metrics: Metrics,
         failures: UpstreamFailures,
         clock: Clock,
@@ -260,7 +260,7 @@ class FastLane:
         method = match[1].decode("ascii")
         try:
             target = parse_target(method, match[2].decode("ascii"))
-            if self._endpoint(target.judged) is not None:
+            if self._endpoint(target.judged, method) is not None:
                 return None
             route = self._routes.match(method, target.judged)
         except GatewayError:

@@ -44,7 +44,7 @@ _SERVED_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 class OAuthAnswers(Protocol):
     """What the pipeline needs of ``oauth.OAuthEndpoints``."""
 
-    def endpoint(self, path: str) -> str | None:
+    def endpoint(self, path: str, method: str) -> str | None:
         """Return which endpoint has this path, if one does."""
         ...
 
@@ -157,7 +157,7 @@ class Pipeline:
         if target.path == "*":
             return self._answer_options(exchange, _SERVED_METHODS)
         exchange.target = target
-        endpoint = self._oauth.endpoint(target.judged)
+        endpoint = self._oauth.endpoint(target.judged, request.method)
         if endpoint is not None:
             exchange.route = endpoint
             if hops == 0:
