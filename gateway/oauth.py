@@ -37,7 +37,7 @@ from gateway.seldom import Seldom
 from gateway.settings import KeyManager, Limits
 from gateway.settings.types import same_path
 from gateway.token_request import undoubted
-from gateway.token_response import Unrecorded
+from gateway.token_response import Unrecorded, is_invalid_grant
 from gateway.tokens import token_key
 from gateway.upstream import origin, outgoing, upstream_errors
 
@@ -212,7 +212,7 @@ class OAuthEndpoints:
                 await self._revoke(answer, parameters, client)
             else:
                 await self._record(answer, parameters, client, sent_at)
-        elif endpoint == "token" and self._revokes_on_replay and answer.is_invalid_grant:
+        elif endpoint == "token" and self._revokes_on_replay and is_invalid_grant(answer):
             await self._end_replayed(parameters, client)
         return self._relay(endpoint, exchange, answer)
 

@@ -5,7 +5,6 @@ once the key manager has accepted them. A parameter that is there with two value
 a client must not be able to show the gateway another user, client or scope than the key manager.
 """
 
-import json
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,17 +36,6 @@ class Answer:
     reason: str
     headers: RawHeaders
     content: bytes
-
-    @property
-    def is_invalid_grant(self) -> bool:
-        """Whether a grant was refused as expired, revoked, or used before (RFC 6749 §5.2)."""
-        if self.status != 400:
-            return False
-        try:
-            members = json.loads(self.content)
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(members, dict) and members.get("error") == "invalid_grant"
 
     def values(self, names: Container[bytes]) -> list[bytes]:
         """Return the members of the lists in some fields, whose names are in lower case."""

@@ -112,6 +112,14 @@ def read_token_response(answer: Answer) -> TokenResponse:
     )
 
 
+def is_invalid_grant(answer: Answer) -> bool:
+    """Tell whether a grant was refused as expired, revoked, or used before (RFC 6749 §5.2)."""
+    try:
+        return answer.status == 400 and _members(answer).get("error") == "invalid_grant"
+    except Unrecorded:
+        return False
+
+
 def scope_text(value: Any) -> str | None:
     """Return a scope as RFC 6749 §3.3 writes it; a list of scope tokens is understood too.
 

@@ -3,6 +3,7 @@
 Numbers in the names are the lines of the checklist of OAuth rules, as in test_oauth.py.
 """
 
+import gzip
 import logging
 from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator
@@ -325,6 +326,21 @@ async def test_a4_a_used_refresh_token_that_comes_again_ends_its_grant_where_a_s
         facts = [(await house.facts(f"secret-{number}")).active for number in (1, 2)]
     assert (reply.status, said.endswith(reply.content)) == (400, True)
     assert facts == [False, False]
+
+
+async def test_a4_a_replay_that_is_refused_by_a_compressed_answer_ends_its_grant_too(
+    house: OAuthHouse, key_manager: ScriptedKeyManager
+) -> None:
+    """Some key managers compress whatever they say, though identity was asked for."""
+    content = gzip.compress(b'{"error":"invalid_grant"}')
+    async with house.open(revokes_on_replay=True):
+        key_manager.will(bearer("secret-1", refresh_token="secret-refresh-1"))
+        await house.post("/token", grant_type="password", username="alice", password="secret")
+        key_manager.will(bearer("secret-2", refresh_token="secret-refresh-2"))
+        await house.post("/token", grant_type="refresh_token", refresh_token="secret-refresh-1")
+        key_manager.will(answer(400, content, [(b"Content-Encoding", b"gzip")]))
+        await house.post("/token", grant_type="refresh_token", refresh_token="secret-refresh-1")
+        assert not (await house.facts("secret-2")).active
 
 
 @pytest.mark.parametrize(

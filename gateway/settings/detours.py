@@ -4,6 +4,7 @@ What is revoked that way the gateway doesn't hear of, and a token that is issued
 know.
 """
 
+import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ from gateway.settings.model import Settings
 from gateway.settings.sections import RouteSettings
 from gateway.settings.types import same_path
 
-_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
-_PORTS = {"http": 80, "https": 443}
+_THIS_MACHINE = re.compile(r"localhost|127(\.[0-9]+){1,3}|::1|0\.0\.0\.0|::")
+_WELL_KNOWN = frozenset({80, 443})
+"""Ports of http and https: who serves both serves the same on them, mostly."""
 
 
 def detours(settings: Settings) -> Iterator[str]:
@@ -72,8 +74,8 @@ def _within(path: str, prefix: str) -> bool:
 
 def _origin(url: str) -> tuple[str, int | None]:
     parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
+    host = (parts.hostname or "").lower().rstrip(".")
     return (
-        "localhost" if host in _THIS_MACHINE else host,
-        parts.port or _PORTS.get(parts.scheme),
+        "localhost" if _THIS_MACHINE.fullmatch(host) else host,
+        None if parts.port in _WELL_KNOWN else parts.port,
     )

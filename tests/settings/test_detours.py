@@ -58,6 +58,9 @@ def found(routes: list[dict[str, Any]], **key_manager: str) -> list[str]:
             ["/o/token", "/o/revoke"],
         ),
         ({"path": "/", "upstream": "https://km"}, {"revoke_url": "https://km:443/o"}, ["/o"]),
+        ({"path": "/", "upstream": "https://km"}, {"revoke_url": "http://km/o"}, ["/o"]),
+        ({"path": "/", "upstream": "http://km.:80"}, {"revoke_url": "http://km/o"}, ["/o"]),
+        ({"path": "/", "upstream": "http://[::1]"}, {"revoke_url": "http://127.0.1.1/o"}, ["/o"]),
         ({"path": "/", "upstream": KM, "methods": ["POST"]}, {"revoke_url": f"{KM}/o"}, ["/o"]),
         # No way round: the path is the gateway's own endpoint, or the route leads elsewhere.
         ({"path": "/", "upstream": KM}, {"url": KM}, []),
