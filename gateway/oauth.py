@@ -102,10 +102,11 @@ class OAuthEndpoints:
                 or, of a POST, for what other frameworks leave out at the end: a format
                 ("/revoke.json"), full stops, space.
         """
-        name = self._endpoints.get(same_path(path))
+        known_as = same_path(path)
+        name = self._endpoints.get(known_as)
         if name is None and (
             (";" in path and same_path(without_parameters(path)) in self._endpoints)
-            or (method == "POST" and self._begins_as_endpoint(same_path(path)))
+            or (method == "POST" and self._begins_as_endpoint(known_as))
         ):
             raise BadRequest("The path could be read as that of an endpoint.")
         return name
