@@ -154,6 +154,10 @@ class PlainEntrance:
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[Any]] = set()
 
+    def __len__(self) -> int:
+        """How many there are that are accepted, and no connections yet."""
+        return len(self._connecting)
+
     def take(self, connection: socket.socket) -> None:
         """Make a connection."""
         task = self._loop.create_task(self._connect(connection))
@@ -174,9 +178,11 @@ class TlsEntrance:
     """Makes connections of what is accepted, after their handshakes.
 
     A handshake has a time, and begins when the client has sent something: until then it costs
-    a socket. Where there are too many, the one that has gone on for longest is cut off, so that
-    clients that say nothing keep nobody out. ``full`` tells that no connection more is allowed,
-    ``context`` returns what is used for new ones.
+    a socket. Where there are too many, the one that has gone on for longest is cut off; where there
+    are as many connections as may be, the one whose client has said nothing for longest. So clients
+    that say nothing keep nobody out. ``crowded`` tells that there are as many connections as may
+    be, ``full`` that none of them makes room for one more; ``context`` returns what is used for
+    new ones.
     """
 
     def __init__(
@@ -184,6 +190,7 @@ class TlsEntrance:
         factory: ProtocolFactory,
         *,
         context: Callable[[], ssl.SSLContext],
+        crowded: Callable[[], bool],
         full: Callable[[], bool],
         timeout_seconds: Callable[[], float],
         counting: Counting,
@@ -191,6 +198,7 @@ class TlsEntrance:
     ) -> None:
         self._factory = factory
         self._context = context
+        self._crowded = crowded
         self._full = full
         self._timeout_seconds = timeout_seconds
         self._counting = counting
@@ -203,12 +211,20 @@ class TlsEntrance:
         """How many handshakes there are that haven't ended."""
         return len(self._pending)
 
+    @property
+    def silent(self) -> int:
+        """Of how many of them the client has said nothing."""
+        return sum(not handshake.said_hello for handshake in self._pending)
+
     def take(self, connection: socket.socket) -> None:
         """Have a connection's handshake begin when its client does."""
         handshake = _Handshake(connection)
         self._counting.handshake_began()
+        silent = self._longest_silent() if self._crowded() else None
         self._pending[handshake] = None
-        if len(self._pending) > MOST_HANDSHAKES:
+        if silent is not None:
+            self._end(silent, "displaced")
+        elif len(self._pending) > MOST_HANDSHAKES:
             self._end(next(iter(self._pending)), "displaced")
         elif self._full():
             self._end(handshake, "full")
@@ -223,7 +239,11 @@ class TlsEntrance:
         for handshake in list(self._pending):
             self._end(handshake, "gone")
 
+    def _longest_silent(self) -> "_Handshake | None":
+        return next((each for each in self._pending if not each.said_hello), None)
+
     def _hello(self, handshake: "_Handshake") -> None:
+        handshake.said_hello = True
         self._loop.remove_reader(handshake.connection)
         if not self._said_hello:
             self._loop.call_soon(self._begin_some)
@@ -282,10 +302,11 @@ class TlsEntrance:
 class _Handshake:
     """A connection that is none yet."""
 
-    __slots__ = ("connection", "deadline", "shaking")
+    __slots__ = ("connection", "deadline", "said_hello", "shaking")
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
+        self.said_hello = False
         self.deadline: asyncio.TimerHandle | None = None
         self.shaking: asyncio.Task[None] | None = None
 

@@ -192,7 +192,9 @@ class Gateway:
         log.info("draining", grace_seconds=grace_seconds)
         await asyncio.sleep(grace_seconds)
         await self._listeners.drain()
-        await self._server.hear_newcomers(_NEWCOMERS_SECONDS)
+        await self._server.hear_newcomers(
+            _NEWCOMERS_SECONDS, beginning=lambda: self._listeners.beginning
+        )
         self._server.close_idle()
         try:
             async with asyncio.timeout(self.settings.listen.drain_timeout.total_seconds()):

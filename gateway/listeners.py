@@ -126,6 +126,10 @@ class Doorkeeper(Protocol):
         """Return the protocol of a new connection."""
         ...
 
+    def is_full(self, *, beginning: int = 0) -> bool:
+        """Whether there are as many connections as may be, with so many that are beginning."""
+        ...
+
     def admits(self, *, beginning: int = 0) -> bool:
         """Whether one more connection is allowed, while so many are beginning."""
         ...
@@ -169,6 +173,7 @@ class Listeners:
             entrance = TlsEntrance(
                 server,
                 context=self._current_context,
+                crowded=lambda: server.is_full(beginning=len(entrance)),
                 full=lambda: not server.admits(beginning=len(entrance) - 1),
                 timeout_seconds=lambda: server.header_timeout_seconds,
                 counting=self._counting,
@@ -203,6 +208,11 @@ class Listeners:
     def serving(self) -> bool:
         """Whether clients may connect."""
         return any(acceptor.serving for acceptor in self._acceptors)
+
+    @property
+    def beginning(self) -> int:
+        """How many clients have connected, and have no connection of ours yet."""
+        return sum(map(len, self._entrances))
 
     async def drain(self) -> None:
         """Accept who has connected, then nothing more; connections that are open stay."""

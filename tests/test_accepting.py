@@ -81,6 +81,13 @@ def clients(listening: socket.socket, count: int) -> list[socket.socket]:
     return [socket.create_connection(listening.getsockname()) for _ in range(count)]
 
 
+async def cut_off(client: socket.socket) -> None:
+    """Wait until a client's connection has ended."""
+    client.setblocking(False)
+    async with asyncio.timeout(10):
+        assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+
+
 def close(sockets: list[socket.socket]) -> None:
     for sock in sockets:
         sock.close()
@@ -192,6 +199,7 @@ class Door:
         self.entrance = TlsEntrance(
             Echo,
             context=lambda: context,
+            crowded=lambda: len(self.entrance) + Echo.made >= most,
             full=lambda: len(self.entrance) + Echo.made > most,
             timeout_seconds=lambda: timeout_seconds,
             counting=self.counted,
@@ -246,11 +254,33 @@ async def test_silent_clients_keep_nobody_out(
 async def test_handshakes_count_as_connections(
     listening: socket.socket, context: ssl.SSLContext
 ) -> None:
-    """From when they are accepted: one too many is closed."""
+    """From when they are accepted: one too many is closed, where all have begun to shake hands."""
     door = Door(listening, context, most=3)
-    silent = clients(listening, 5)
+    crowd = clients(listening, 3)
+    for client in crowd:
+        client.sendall(b"\x16\x03\x01")
+    await until(lambda: door.counted.under_way == 3 and not door.entrance.silent)
+    crowd += clients(listening, 2)
     await until(lambda: door.counted.ended["full"] == 2)
     assert len(door.entrance) == 3
+    close(crowd)
+    await until(lambda: len(door.entrance) == 0)
+    door.close()
+
+
+async def test_silent_clients_at_the_limit_of_connections_keep_nobody_out(
+    listening: socket.socket, context: ssl.SSLContext
+) -> None:
+    """As many as may be closed the TLS port until their time was over: now they make room."""
+    door = Door(listening, context, most=3)
+    silent = clients(listening, 5)
+    await until(lambda: door.counted.ended["displaced"] == 2)
+    assert len(door.entrance) == 3
+    reader, writer = await door.greet()
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    await until(lambda: door.counted.ended == {"displaced": 3, None: 1})
+    writer.close()
     door.close()
     close(silent)
 
@@ -264,9 +294,7 @@ async def test_a_handshake_has_its_time(
     (client,) = clients(listening, 1)
     client.sendall(said)
     await until(lambda: door.counted.ended == {"timeout": 1})
-    client.setblocking(False)
-    async with asyncio.timeout(10):
-        assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+    await cut_off(client)
     door.close()
     client.close()
 

@@ -119,13 +119,17 @@ class GatewayServer(web.Server):
             "max_headers": limits.header_fields,
         }
 
+    def is_full(self, *, beginning: int = 0) -> bool:
+        """Whether there are as many connections as may be, with so many that are beginning."""
+        return self.open_connections + beginning >= self.max_connections
+
     def admits(self, *, beginning: int = 0) -> bool:
         """Whether one more connection is allowed, while so many are beginning.
 
         If there are as many as may be, one makes room whose client keeps us waiting, and that has
         shown no good token: who holds connections for nothing keeps nobody out.
         """
-        if self.open_connections + beginning < self.max_connections:
+        if not self.is_full(beginning=beginning):
             return True
         waiting: list[GatewayConnection] = []
         for connection in list(islice(self.unproven, _MOST_LOOKED_AT)):
@@ -164,21 +168,21 @@ class GatewayServer(web.Server):
         for _ in range(self._begun):
             self._in_line.popleft().begin()
 
-    async def hear_newcomers(self, seconds: float) -> None:
+    async def hear_newcomers(
+        self, seconds: float, *, beginning: Callable[[], int] = lambda: 0
+    ) -> None:
         """Wait until all who have connected have asked for something, for so long at most.
 
-        Their first request is on its way; were they taken for idle, it would be lost.
+        Their first request is on its way; were they taken for idle, it would be lost. So would
+        those of the clients that are ``beginning``, by a TLS handshake: they are connections soon.
         """
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                newcomers = self.connections
-                while newcomers:
+                while beginning() or self._has_newcomers():  # noqa: ASYNC110 -- of many
                     await asyncio.sleep(_LOOK_SECONDS)
-                    newcomers = [
-                        each
-                        for each in newcomers
-                        if isinstance(each, GatewayConnection) and each.is_new
-                    ]
+
+    def _has_newcomers(self) -> bool:
+        return any(each.is_new for each in self.connections if isinstance(each, GatewayConnection))
 
     def close_idle(self) -> None:
         """Close the connections on which nothing is under way."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from backends import recording
 from proxy.gateways import LogText, connections, count, running, seed, settings_for, until
+from test_listeners import trusting
 from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
@@ -44,6 +45,9 @@ async def test_connections_that_never_shake_hands_are_counted(tmp_path: Path) ->
             assert count(gateway, "gateway_tls_handshakes_in_progress") == 9
             await good.send(request("/"))
             assert (await good.answer()).status == 200
+            async with connect(gateway.tls_url, tls=trusting()) as another:
+                await another.send(request("/"))
+                assert (await another.answer()).status == 200
         await until(lambda: count(gateway, "gateway_tls_handshakes_in_progress") == 0)
         assert (await fetch(gateway.url, request("/"))).status == 200
 

@@ -1,12 +1,17 @@
 """Draining: readiness goes first, then new connections, then what is under way, finished."""
 
 import asyncio
+import socket
+from pathlib import Path
 
 import pytest
 from backends import Connection, RecordingBackend, answering, scripted
+from streams import cut
+from test_listeners import trusting
 from wire import Client, connect, fetch, request
 
 from gateway.app import Gateway
+from gateway.demo.certificate import write_certificate
 from gateway.proxy.server import GatewayConnection
 from proxy.gateways import LogText, count, outcomes, running, settings_for, until
 
@@ -287,3 +292,27 @@ async def test_an_answer_that_began_before_ends_its_connection() -> None:
         assert await client.rest() == b"ok"
         drain.cancel()
         await asyncio.gather(drain, return_exceptions=True)
+
+
+async def test_a_client_in_its_handshake_when_the_gateway_stops_is_answered(
+    tmp_path: Path, backend: RecordingBackend
+) -> None:
+    """It had connected, and was cut off: only those whose handshake was over were waited for."""
+    files = write_certificate(tmp_path, "localhost", now_at=1_600_000_000)
+    listen = {"tls_port": 0, "tls_certificate": str(files.certificate), "tls_key": str(files.key)}
+    async with running(backend.url, listen=listen) as gateway:
+        assert gateway.tls_url is not None
+        port = int(gateway.tls_url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as early:
+            await until(lambda: count(gateway, "gateway_tls_handshakes_in_progress") == 1)
+            drain = asyncio.create_task(gateway.drain(grace_seconds=0))
+            await until(lambda: not gateway._listeners.serving)
+            reader, writer = await asyncio.open_connection(
+                sock=early, ssl=trusting(), server_hostname="localhost"
+            )
+            client = Client(reader, writer)
+            await client.send(request("/"))
+            answer = await client.answer()
+            assert (answer.status, answer.values("Connection")) == (200, [b"close"])
+            await cut(writer)
+        await drain
