@@ -18,6 +18,7 @@ from aiohttp import web
 from prometheus_client.metrics_core import Metric
 from yarl import URL
 
+from gateway.admin.answers import NO_STORE
 from gateway.admin.guard import Guard
 from gateway.admin.resources import RESOURCES, Resource, find
 from gateway.admin.sums import MetricsBook
@@ -48,7 +49,7 @@ class WorkerAnswer:
 
     def response(self) -> web.Response:
         """Return it as an answer of ours."""
-        headers = {**_NO_STORE, "Content-Type": self.content_type}
+        headers = {**NO_STORE, "Content-Type": self.content_type}
         return web.Response(status=self.status, body=self.body, headers=headers)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admin.access import CHALLENGE
+from gateway.admin.answers import NO_STORE
 from gateway.admin.fleet import WorkerAnswer
 from gateway.admin.state import MOST_SHOWN
 
@@ -72,8 +73,7 @@ def _worst(answers: Sequence[WorkerAnswer]) -> web.Response:
 
 
 def _answer(document: dict[str, Any]) -> web.Response:
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-    return web.json_response(document, headers=headers)
+    return web.json_response(document, headers=NO_STORE)
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pytest_aiohttp.plugin import AiohttpClient
 
 from gateway.admin.access import Access
+from gateway.admin.answers import NO_STORE
 from gateway.admin.door import application
 from gateway.admin.fleet import FleetAdmin, WorkerAnswer
 from gateway.admin.guard import Guard
@@ -168,6 +169,17 @@ async def test_what_changes_something_is_done_by_all(fleet: Fleet, client: Clien
             "cookie": None,
         },
     )
+
+
+async def test_what_all_have_done_is_told_under_the_headers_of_one_process(
+    fleet: Fleet, client: Client
+) -> None:
+    """Those that keep other origins' pages from it were missing with more than one worker."""
+    for status in (200, 400):
+        fleet.evicting = [status, 200]
+        async with client.post("/api/evict", headers=TOKEN) as answer:
+            assert answer.status == status
+            assert {name: answer.headers.get(name) for name in NO_STORE} == NO_STORE
 
 
 async def test_answers_are_combined_where_it_is_said_how(client: Client) -> None:
