@@ -25,7 +25,7 @@ serve: $(VENV)/.run ## The gateway by CONFIG=file.
 test: $(VENV)/.dev ## All tests, with a real Redis of their own; ARGS goes to pytest.
 	$(PYTEST) $(ARGS)
 
-test-matrix: $(VENV)/.dev ## The tests on the other Pythons, with the lowest aiohttp, the oldest Redis, no fast lane.
+test-matrix: $(VENV)/.dev ## The tests on other Pythons: lowest aiohttp, oldest Redis; no fast lane, Valkey.
 	$(BIN)/python tests/matrix.py $(ARGS)
 
 doors: $(VENV)/.dev ## What can a client without a good token do to a worker? Twenty ways, a minute each.

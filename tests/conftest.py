@@ -5,6 +5,7 @@ tests' own loops and settings, and by the environment for gateways that are proc
 """
 
 import asyncio
+import gc
 import logging
 import os
 import sys
@@ -123,3 +124,14 @@ def log() -> Iterator[LogText]:
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one more than there are processors: many tests wait for processes and sockets."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what stays: thousands of tests."""
+    gc.collect()
+    gc.freeze()

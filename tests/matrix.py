@@ -1,8 +1,8 @@
 """The tests on each supported Python that this machine has, with the other end of what may vary.
 
 ``make test`` runs them on one Python, with the newest of everything. Each other Python that is
-found takes one of the variants here; where there are fewer Pythons than variants, the last Python
-takes what is left, as far as that is worth it. What was run is said at the end.
+found takes one of the variants here; what is left of these is run on this Python. What was run is
+said at the end.
 """
 
 import os
@@ -18,20 +18,21 @@ from redis_server import choose_program
 ROOT = Path(__file__).parent.parent
 AXE = ROOT / "requirements" / "axe.txt"
 SUPPORTED = ((3, 11), (3, 12), (3, 13))
-ON_THE_LANES = (  # what requests meet on their way
-    *("tests/proxy", "tests/e2e", "tests/faults", "tests/lanes", "tests/test_supervisor.py"),
-    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_oauth*.py"))),
+ONCE = (
+    *("tests/packaging", "tests/test_dashboards.py", "tests/test_house.py", "tests/test_readme.py"),
+    *("tests/admin/test_live_page.py", "tests/keymanager/test_grants_browser.py"),
+    *("tests/loadtest/test_report_browser.py", "tests/loadtest/test_report_picture.py"),
 )
+"""What packages, pages, browsers and pictures show, which is the same in all variants."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A way to run the tests. ``alone`` is one that a Python must have been left for."""
+    """A way to run the tests."""
 
     name: str
     options: tuple[str, ...]
     lowest: bool = False
-    alone: bool = False
 
 
 VARIANTS = (
@@ -40,9 +41,8 @@ VARIANTS = (
         ("--event-loop", "asyncio", "--redis-server", str(choose_program("oldest").path)),
         lowest=True,
     ),
-    Variant("Valkey", ("--redis-server", "valkey"), alone=True),
+    Variant("no fast lane, Valkey", ("--fast-lane", "off", "--redis-server", "valkey")),
 )
-WITHOUT_LANE = Variant("no fast lane", ("--fast-lane", "off", *ON_THE_LANES))
 
 
 def pythons() -> Iterator[tuple[str, Path]]:
@@ -115,19 +115,16 @@ def cells() -> Iterator[tuple[str, Path, Variant]]:
     own = (".".join(map(str, sys.version_info[:2])), Path(sys.executable))
     others = [(name, environment(name, python)) for name, python in pythons()]
     for place, variant in enumerate(VARIANTS):
-        if place < len(others):
-            yield *others[place], variant
-        elif not variant.alone:
-            yield *own, variant
-    yield *own, WITHOUT_LANE
+        yield *(others[place] if place < len(others) else own), variant
 
 
 def run(name: str, python: Path, variant: Variant, arguments: Sequence[str]) -> int:
     environ = dict(os.environ)
     if variant.lowest:
         environ["PYTHONPATH"] = str(lowest_aiohttp(name, python))
-    command = [str(python), "-m", "pytest", "--numprocesses", "auto", "--maxprocesses", "8"]
-    command += ["-m", "not once", *variant.options, *arguments]
+    command = [str(python), "-m", "pytest", "--numprocesses", "auto", "-m", "not once"]
+    command += [f"--ignore={path}" for path in ONCE]
+    command += [*variant.options, *arguments]
     return subprocess.run(command, check=False, cwd=ROOT, env=environ).returncode
 
 

@@ -135,6 +135,7 @@ FAULTS: dict[str, tuple[type, str, Callable[..., Any], str]] = {
 }
 
 
+@pytest.mark.once("it is the test that is tested")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_finds_a_planted_fault(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
