@@ -38,10 +38,11 @@ class Variant:
 VARIANTS = (
     Variant(
         "lowest aiohttp, asyncio's event loop, the oldest Redis",
-        ("--event-loop", "asyncio", "--redis-server", str(choose_program("oldest").path)),
+        # With "=": a path on its own would be taken for tests before the option is known.
+        ("--event-loop=asyncio", f"--redis-server={choose_program('oldest').path}"),
         lowest=True,
     ),
-    Variant("no fast lane, Valkey", ("--fast-lane", "off", "--redis-server", "valkey")),
+    Variant("no fast lane, Valkey", ("--fast-lane=off", "--redis-server=valkey")),
 )
 
 
