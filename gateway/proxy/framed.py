@@ -190,6 +190,13 @@ class FramedConnection(RequestHandler):
         )
         waiter.cancel()  # which ends the task
         self._task_handler = self._loop.create_task(self.start())
+        if self._keepalive_handle is not None:
+            # Due at this very moment it would find nobody waiting, and never come again.
+            self._keepalive_handle.cancel()
+            left_seconds = self._next_keepalive_close_time - self._loop.time()
+            self._keepalive_handle = self._loop.call_later(
+                max(0.0, left_seconds), self._process_keepalive
+            )
 
     def _read(self, data: bytes) -> None:
         """Give the parser what belongs to the request at hand; a header section has its time."""
