@@ -180,6 +180,7 @@ async def test_one_who_leaves_does_not_take_the_lookup_along() -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_a_loop_that_ends_before_a_lookup_does(loop: EventLoop) -> None:
     """Nothing waits for it, and nothing is raised in its thread."""
+    before = set(threading.enumerate())  # one of another test may still be ending
     with hanging("dead.test") as names:
 
         async def leave() -> None:
@@ -188,7 +189,8 @@ def test_a_loop_that_ends_before_a_lookup_does(loop: EventLoop) -> None:
             task.cancel()
 
         run(leave(), loop)
-        (thread,) = [each for each in threading.enumerate() if each.name == "resolver: dead.test"]
+        begun = set(threading.enumerate()) - before
+        (thread,) = [each for each in begun if each.name == "resolver: dead.test"]
         names.answers.set()
         thread.join(10)
         assert not thread.is_alive()
